@@ -1,0 +1,200 @@
+"""Every error this system raises on purpose, and the answer that each one carries.
+
+One root; groups by side and moment.  A class says which OCSP response status
+(RFC 6960 §4.2.1), HTTP status and exit code it turns into and under which label it
+is counted; rendering happens in one place per surface (``responder/answer.py``,
+``certstatus/cli``).  Messages say what, which, limit, found; never personal values.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+# OCSPResponseStatus, RFC 6960 §4.2.1 (4 is not used).
+SUCCESSFUL = 0
+MALFORMED_REQUEST = 1
+INTERNAL_ERROR = 2
+TRY_LATER = 3
+SIG_REQUIRED = 5
+UNAUTHORIZED = 6
+
+# Exit codes, after sysexits(3).
+EXIT_USAGE = 64
+EXIT_DATA = 65
+EXIT_NO_INPUT = 66
+EXIT_UNAVAILABLE = 69
+EXIT_SOFTWARE = 70
+EXIT_TEMPORARY = 75
+EXIT_REFUSED = 77
+EXIT_CONFIG = 78
+
+
+class CertStatusError(Exception):
+    """Root.  Anything outside this tree is a bug and becomes internalError."""
+
+    ocsp_status: ClassVar[int] = INTERNAL_ERROR
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = EXIT_SOFTWARE
+    outcome: ClassVar[str] = "internal_error"
+
+
+# --- the asker's side: counted as refusals, never as provisions -------------------------------
+
+
+class RequestError(CertStatusError):
+    """The request cannot be answered because of what it is or who sent it."""
+
+    ocsp_status = MALFORMED_REQUEST
+    http_status = 400
+    exit_code = EXIT_DATA
+    outcome = "malformed"
+
+
+class MalformedRequest(RequestError):
+    """Not DER, an empty list, trailing bytes, a nonce out of range."""
+
+
+class RequestTooLarge(RequestError):
+    """More bytes than ``request_bytes_max``."""
+
+    http_status = 413
+    outcome = "too_large"
+
+
+class TooManyCertificates(RequestError):
+    """More CertIDs in one request than ``certificates_per_request_max``."""
+
+    ocsp_status = UNAUTHORIZED
+    outcome = "too_many"
+
+
+class NotEntitled(RequestError):
+    """The asker has no right to this answer: not registered, out of scope, ended, suspended."""
+
+    ocsp_status = UNAUTHORIZED
+    http_status = 403
+    exit_code = EXIT_REFUSED
+    outcome = "not_entitled"
+
+
+class NotAuthoritative(RequestError):
+    """We hold no record that could answer: unknown issuer, unknown hash, no common signer."""
+
+    ocsp_status = UNAUTHORIZED
+    http_status = 404
+    outcome = "not_authoritative"
+
+
+# --- our side, passing: tryLater with Retry-After -----------------------------------------------
+
+
+class ServiceError(CertStatusError):
+    """We cannot answer now, and say when to come back."""
+
+    ocsp_status = TRY_LATER
+    http_status = 503
+    exit_code = EXIT_TEMPORARY
+    outcome = "try_later"
+
+
+class StaleIndex(ServiceError):
+    """The index is older than ``age_max_s``, not loaded, or not verified."""
+
+    outcome = "stale"
+
+
+class Overloaded(ServiceError):
+    """A bounded queue is full."""
+
+    outcome = "overloaded"
+
+
+class SignerUnavailable(ServiceError):
+    """No responder certificate is valid now for this issuer."""
+
+    outcome = "no_signer"
+
+
+class CountersUnavailable(ServiceError):
+    """The answer cannot be counted, so it is not given."""
+
+    outcome = "no_counters"
+
+
+# --- our side, not passing: internalError, alarm --------------------------------------------------
+
+
+class IntegrityError(CertStatusError):
+    """Something stored or received is not what it claims to be."""
+
+
+class FeedError(IntegrityError):
+    """A stream entry, beat or document is malformed, forged, out of order or of another epoch."""
+
+
+class SnapshotError(IntegrityError):
+    """A snapshot file or chunk has the wrong length, checksum or layout."""
+
+
+class CRLCheckFailed(IntegrityError):
+    """A CRL differs from what it must contain; *findings* lists how."""
+
+    def __init__(self, findings: list[str]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings
+
+
+# --- before anything is signed or recorded -------------------------------------------------------
+
+
+class IssuanceError(CertStatusError):
+    """An act of issuance is refused; nothing was recorded."""
+
+    http_status = 422
+    exit_code = EXIT_REFUSED
+    outcome = "refused"
+
+
+class PolicyViolation(IssuanceError):
+    """The key, name, period or act is outside the issuer's policy."""
+
+
+class UnknownCertificate(IssuanceError):
+    """No certificate with this serial number (and service) in the register."""
+
+    exit_code = EXIT_NO_INPUT
+
+
+class IllegalTransition(IssuanceError):
+    """The certificate's or record's state does not allow this act."""
+
+
+class StoreError(CertStatusError):
+    """The store of record is absent, of another version, or refuses."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class ValkeyUnavailable(CertStatusError):
+    """Valkey/Redis cannot be reached or lost its contents."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class KeyFileError(CertStatusError):
+    """A key file is absent, readable by others, encrypted with another passphrase, or of no use."""
+
+    exit_code = EXIT_NO_INPUT
+
+
+class ConfigError(CertStatusError):
+    """A configuration key is unknown, missing or out of range."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, file: str, key: str, expected: str, found: object) -> None:
+        super().__init__(f"{file}: {key}: expected {expected}, found {found!r}")
+        self.file = file
+        self.key = key
+        self.expected = expected
+        self.found = found

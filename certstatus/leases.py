@@ -1,0 +1,48 @@
+"""What a worker says of itself: which worker it is and how far it has applied the feed.
+
+Knows: the text under an ack key.  A worker is *live* until ``lease_until_ms``, which the
+store of record keeps; it answers nobody before the store knows its incarnation.
+Does not know: who reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from certstatus.errors import FeedError
+
+# Added to the index's greatest age when the store notes a lease: clocks of hosts may differ so much.
+LEASE_SLACK_MS = 5000
+
+
+class WorkerAck(NamedTuple):
+    """A worker's word: it is *incarnation* in *slot* of *host* and has applied up to *applied_seq*.
+
+    An empty incarnation says the worker has left and answers no more.
+    """
+
+    host: str
+    slot: int
+    incarnation: str
+    applied_seq: int
+
+    def encode(self) -> bytes:
+        """Return the text kept under the ack key."""
+        return json.dumps(list(self)).encode()
+
+
+def read_ack(text: bytes) -> WorkerAck:
+    """Return the acknowledgement in *text*.
+
+    Raises: FeedError — not a list of host, slot, incarnation, number.
+    """
+    try:
+        host, slot, incarnation, applied = json.loads(text)
+    except (ValueError, TypeError) as exc:
+        raise FeedError("an acknowledgement is not a list of four") from exc
+    if not (isinstance(host, str) and isinstance(slot, int)):
+        raise FeedError("an acknowledgement names no worker")
+    if not (isinstance(incarnation, str) and isinstance(applied, int)):
+        raise FeedError("an acknowledgement names no number")
+    return WorkerAck(host, slot, incarnation, applied)

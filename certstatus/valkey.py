@@ -1,0 +1,59 @@
+"""Connecting to Valkey or Redis, by one URL.
+
+Knows: ``unix:///path``, ``redis://``, ``rediss://``, ``valkey://`` for a single server,
+``sentinel://host:port,host:port/name`` and ``cluster://host:port`` for the others; short time-outs,
+because every caller must notice a server that is gone.  Does not know: what is kept there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from certstatus.errors import ConfigError
+
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 5.0
+
+
+def connect(url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis:
+    """Return a client for *url*; nothing is sent yet for a single server.
+
+    Calls on it raise ``redis.RedisError`` when the server is away.  No call is retried behind
+    the caller's back: an append that was lost must be found out, not repeated.
+    Raises: ConfigError — a URL of no known form.
+    """
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": answer_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme == "sentinel":
+            hosts, _, name = rest.partition("/")
+            # redis-py leaves these classes untyped.
+            sentinel: Any = Sentinel([_host_and_port(item) for item in hosts.split(",")], **options)  # type: ignore[no-untyped-call]
+            master: redis.Redis = sentinel.master_for(name or "mymaster", **options)
+            return master
+        if scheme == "cluster":
+            options.pop("retry")
+            nodes = [ClusterNode(*_host_and_port(item)) for item in rest.split(",")]  # type: ignore[no-untyped-call]
+            # A cluster client offers the same calls; all our keys share one hash tag.
+            cluster: Any = RedisCluster(startup_nodes=nodes, **options)
+            return cluster  # type: ignore[no-any-return]
+        if scheme == "valkey":
+            url = f"redis://{rest}"
+        return redis.Redis.from_url(url, **options)
+    except ValueError as exc:
+        raise ConfigError("(configuration)", "valkey.url", "a Valkey or Redis URL", url) from exc
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
