@@ -1,0 +1,199 @@
+"""The snapshot and the index: equal to a dictionary, whatever happened and however it was merged."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certstatus import snapshot as snapshots
+from certstatus.changes import NO_FINGERPRINT, Change, ChangeKind, pack_change, unpack_change
+from certstatus.errors import SnapshotError
+from certstatus.index import Snapshot, View
+from certstatus.snapshot import (
+    GOOD,
+    HELD,
+    REVOKED,
+    IndexRow,
+    SnapshotFile,
+    fold_changes,
+    make_manifest,
+    read_manifest,
+    write_snapshot,
+)
+
+# Few, close fingerprints: equal leading 64 bits and neighbours happen all the time.
+MARKS = [bytes(7) + bytes([high]) + bytes(3) + bytes([low]) for high in range(3) for low in (0, 1, 255)]
+CHANGE_KINDS = [kind for kind in ChangeKind if kind not in (ChangeKind.ENTITLEMENTS, ChangeKind.ISSUERS)]
+
+histories = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CHANGE_KINDS),
+            st.integers(1, 2),
+            st.sampled_from(MARKS),
+            st.sampled_from([None, 1, 5]),
+            st.sampled_from([0, 77]),
+        ),
+        max_size=12,
+    ),
+    max_size=5,
+)
+
+
+def _change(seq: int, step: tuple[int, int, bytes, int | None, int]) -> Change:
+    kind, issuer_id, mark, reason, invalidity_s = step
+    if kind == ChangeKind.CA_KEY_EVENT:
+        mark = NO_FINGERPRINT
+    return unpack_change(pack_change(kind, issuer_id, mark, 20_000, reason, seq * 1000, seq, invalidity_s))
+
+
+class _Model:
+    """What the index must say, kept in the plainest way."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, bytes], tuple[int, int, int, int]] = {}
+        self.events: dict[int, tuple[int, int]] = {}
+
+    def apply(self, change: Change) -> None:
+        key = (change.issuer_id, change.fingerprint)
+        second = change.recorded_ms // 1000
+        if change.kind == ChangeKind.CA_KEY_EVENT:
+            self.events[change.issuer_id] = (change.reason, second)
+        elif change.kind in (ChangeKind.ISSUED, ChangeKind.RELEASED):
+            self.rows[key] = (GOOD, 0xFF, 0, 0)
+        elif change.kind in (ChangeKind.REVOKED, ChangeKind.HELD):
+            state = HELD if change.kind == ChangeKind.HELD else REVOKED
+            self.rows[key] = (state, change.reason, second, change.invalidity_s)
+        elif change.kind == ChangeKind.REASON_CHANGED:
+            before = self.rows.get(key, (GOOD, 0, 0, 0))
+            at = before[2] if before[0] != GOOD else second
+            self.rows[key] = (REVOKED, change.reason, at, change.invalidity_s)
+
+    def look_up(self, issuer_id: int, mark: bytes) -> IndexRow | None:
+        row = self.rows.get((issuer_id, mark))
+        if row is None:
+            return None
+        state, reason, at, invalidity_s = row
+        if state == GOOD and issuer_id in self.events:
+            state, (reason, at) = REVOKED, self.events[issuer_id]
+        return IndexRow(mark, 20_000, state, reason, at, invalidity_s)
+
+
+@settings(max_examples=150, deadline=None)
+@given(history=histories, block_rows=st.sampled_from([1, 2, 3, 1 << 20]))
+def test_index_equals_a_dictionary(
+    tmp_path_factory: pytest.TempPathFactory,
+    history: list[list[tuple[int, int, bytes, int | None, int]]],
+    block_rows: int,
+) -> None:
+    """Overlay alone, merged snapshot alone, and snapshot under overlay all equal the model."""
+    folder = tmp_path_factory.mktemp("index")
+    model, overlay_only, moved = _Model(), View(None), View(None)
+    previous: SnapshotFile | None = None
+    seq = 0
+    kept, snapshots.BLOCK_ROWS = snapshots.BLOCK_ROWS, block_rows
+    try:
+        for number, batch in enumerate(history):
+            batch_changes = [_change(seq + at + 1, step) for at, step in enumerate(batch)]
+            seq += len(batch)
+            for change in batch_changes:
+                for view in (model, overlay_only, moved):
+                    view.apply(change)
+            path = folder / f"{number}.idx"
+            write_snapshot(
+                path, bytes(16), seq, seq * 1000, bytes(32), fold_changes(batch_changes, previous), previous
+            )
+            previous = SnapshotFile(path)
+            fresh = Snapshot(path)
+            moved = moved.moved_to(fresh)
+            assert not moved.overlay
+            for issuer_id in (1, 2, 3):
+                for mark in MARKS:
+                    wanted = model.look_up(issuer_id, mark)
+                    assert overlay_only.look_up(issuer_id, mark) == wanted
+                    assert moved.look_up(issuer_id, mark) == wanted
+                    assert View(fresh).look_up(issuer_id, mark) == wanted
+    finally:
+        snapshots.BLOCK_ROWS = kept
+
+
+def test_a_row_costs_sixteen_bytes_and_sixteen_more_when_revoked(tmp_path: Path) -> None:
+    """The file of 1,000 certificates, 100 revoked, is 1,100 rows of 16 bytes beside its head."""
+    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, at.to_bytes(12, "big"), None, 0)) for at in range(1000)]
+    changes += [
+        _change(at + 1001, (ChangeKind.REVOKED, 1, at.to_bytes(12, "big"), 1, 0)) for at in range(100)
+    ]
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 1100, 0, bytes(32), fold_changes(changes, None))
+    head = snapshots.HEADER_BYTES + snapshots.SECTION_BYTES
+    assert 1100 * 16 + head <= path.stat().st_size <= 1100 * 16 + head + 3 * snapshots.ALIGNMENT
+    assert Snapshot(path).counts() == {1: (1000, 100)}
+
+
+def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
+    """Changes the new snapshot already holds leave the overlay; later ones stay and win."""
+    first = _change(1, (ChangeKind.ISSUED, 1, MARKS[0], None, 0))
+    later = _change(2, (ChangeKind.REVOKED, 1, MARKS[0], 1, 0))
+    view = View(None)
+    view.apply(first)
+    view.apply(later)
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 1, 1000, bytes(32), fold_changes([first], None))
+    moved = view.moved_to(Snapshot(path))
+    assert list(moved.overlay) == [(1, MARKS[0])]
+    row = moved.look_up(1, MARKS[0])
+    assert row is not None
+    assert row.state == REVOKED
+
+
+def test_torn_snapshots_are_refused(tmp_path: Path) -> None:
+    """A file cut anywhere, or with another magic, is a SnapshotError, never a wrong look-up."""
+    changes = [_change(1, (ChangeKind.ISSUED, 1, MARKS[0], None, 0))]
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 1, 0, bytes(32), fold_changes(changes, None))
+    whole = path.read_bytes()
+    end_of_rows = max(
+        place.issued.offset + 16 * place.issued.rows for place in SnapshotFile(path).head.sections
+    )
+    for size in (1, 100, snapshots.HEADER_BYTES, snapshots.HEADER_BYTES + 10, end_of_rows - 1):
+        torn = tmp_path / "torn.idx"
+        torn.write_bytes(whole[:size])
+        with pytest.raises(SnapshotError):
+            Snapshot(torn)
+    torn.write_bytes(b"XXXX" + whole[4:])
+    with pytest.raises(SnapshotError):
+        Snapshot(torn)
+
+
+def test_the_manifest_pins_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest opens only under its own hash and lists a hash for each chunk."""
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 256)
+    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, mark, None, 0)) for at, mark in enumerate(MARKS)]
+    path = tmp_path / "x.idx"
+    write_snapshot(path, b"e" * 16, len(MARKS), 0, bytes(32), fold_changes(changes, None))
+    manifest = make_manifest(path)
+    assert manifest.seq == len(MARKS)
+    assert manifest.epoch == (b"e" * 16).hex()
+    assert len(manifest.chunks) == -(-path.stat().st_size // 256)
+    text = manifest.encode()
+    assert read_manifest(text, hashlib.sha256(text).digest()) == manifest
+    with pytest.raises(SnapshotError):
+        read_manifest(text + b" ", hashlib.sha256(text).digest())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """When the disk takes only half of a snapshot, no file stands under its name or beside it."""
+    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, at.to_bytes(12, "big"), None, 0)) for at in range(1000)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            write_snapshot(tmp_path / "x.idx", bytes(16), 1000, 0, bytes(32), fold_changes(changes, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
