@@ -2,12 +2,12 @@
 
 ::
 
-    0       4        20      28        36       68
-    +-------+--------+-------+---------+--------+------------------+---------------------------------+-----------+
-    | CSB1  | epoch  |  seq  | time_ms | chain  | snapshot seq u64 | 3 x (generation u64, SHA-256)   | Ed25519   |
-    |       |  16    |  u64  |  u64    |  32    | + manifest 32    | entitlements, issuers, crls     |   64      |
-    +-------+--------+-------+---------+--------+------------------+---------------------------------+-----------+
-                                       little-endian, 292 bytes
+    0      4       20     28       36      68                 108                              228
+    +------+-------+------+--------+-------+------------------+--------------------------------+---------+
+    | CSB1 | epoch | seq  | time_ms| chain | snapshot seq u64 | 3 x (generation u64, SHA-256): | Ed25519 |
+    |      |  16   | u64  |  u64   |  32   | + manifest hash  | entitlements, issuers, crls    |   64    |
+    +------+-------+------+--------+-------+------------------+--------------------------------+---------+
+                                     little-endian, 292 bytes
 
 Knows: the layout, signing and verifying.  Whoever can write to Valkey can stop a worker, but
 cannot make it believe a change, a document or a snapshot that no beat vouches for.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -207,11 +208,11 @@ def _read(kind: type[_T], table: dict[str, Any], file: str, prefix: str) -> _T:
     return kind(**values)
 
 
-def _check_value(value: object, kind: object, limits: Any, file: str, key: str) -> object:
+def _check_value(value: Any, kind: type, limits: Mapping[str, Any], file: str, key: str) -> object:  # noqa: ANN401
     # bool is an int in Python, so the exact type decides.
     if type(value) is not kind:
         words = {int: "a whole number", str: "a string", bool: "true or false"}
-        raise ConfigError(file, key, words[kind], value)  # type: ignore[index]
+        raise ConfigError(file, key, words[kind], value)
     if "low" in limits and not limits["low"] <= value <= limits["high"]:
         raise ConfigError(file, key, f"{limits['low']}..{limits['high']}", value)
     if "choices" in limits and value not in limits["choices"]:
