@@ -54,6 +54,10 @@ class MalformedRequest(RequestError):
     """Not DER, an empty list, trailing bytes, a nonce out of range."""
 
 
+class DERError(MalformedRequest):
+    """Bytes are not the strict DER of the type expected there; the only error of every reader."""
+
+
 class RequestTooLarge(RequestError):
     """More bytes than ``request_bytes_max``."""
 
@@ -173,6 +177,16 @@ class StoreError(CertStatusError):
     """The store of record is absent, of another version, or refuses."""
 
     exit_code = EXIT_UNAVAILABLE
+
+
+class FencedOff(StoreError):
+    """Another publisher has taken over since; what this one writes is refused."""
+
+
+class LeaseHeld(StoreError):
+    """Another publisher holds the lease and it has not run out."""
+
+    exit_code = EXIT_TEMPORARY
 
 
 class ValkeyUnavailable(CertStatusError):
