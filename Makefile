@@ -1,0 +1,131 @@
+# certstatus.  `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV ?= .venv
+STATE ?= var/dev
+# Empty: what the configuration in $(STATE) says (8080, one worker per processor).
+PORT ?=
+WORKERS ?=
+# More words for pytest, e.g. make test ARGS='-k crl -x'
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## list the targets
+	@echo "make run [PORT=8080] [STATE=var/dev] [WORKERS=n] is where to begin"; echo
+	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z-]+:.*## / && !index(absent, " " $$1 " ") \
+	    { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# --- set-up: each stamp is newer than what it was made from, so a second run costs nothing --------
+
+$(BIN)/python:
+	@scripts/venv $(VENV) $(PYTHON)
+
+# Only what stands in the lock, with these hashes; then the project itself, without looking around.
+define install
+@echo "setting up $(VENV) from $(1)"
+@$(PIP) install --require-hashes -r $(1)
+@$(PIP) install --no-deps --no-build-isolation -e .
+@touch $@
+endef
+
+$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(BIN)/python
+	$(call install,requirements/run.lock)
+
+$(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(BIN)/python
+	$(call install,requirements/dev.lock)
+	@touch $(VENV)/run.stamp
+
+$(VENV)/bench.stamp: requirements/bench.lock pyproject.toml | $(BIN)/python
+	$(call install,requirements/bench.lock)
+	@touch $(VENV)/run.stamp
+
+.PHONY: setup
+setup: $(VENV)/run.stamp ## set up what running needs
+
+# --- running ---------------------------------------------------------------------------------------
+
+.PHONY: run
+run: $(VENV)/run.stamp ## set up, make the demo in STATE at the first start, and serve
+	@[ -e $(STATE)/certstatus.toml ] || \
+	    $(BIN)/certstatus --config $(STATE)/certstatus.toml init $(if $(PORT),--port $(PORT))
+	@[ -e $(STATE)/demo/auth/population.csv ] || $(BIN)/certstatus --config $(STATE)/certstatus.toml demo
+	@exec $(BIN)/certstatus --config $(STATE)/certstatus.toml serve \
+	    $(if $(PORT),--port $(PORT)) $(if $(WORKERS),--workers $(WORKERS))
+
+# --- proving ---------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x')
+	@scripts/debian openssl openssl
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## lint and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# Listed and offered only when they are there.
+ifeq ($(wildcard tests/faults),)
+ABSENT += test-faults
+else
+.PHONY: test-faults
+test-faults: $(VENV)/dev.stamp ## kill everything at random and compare each answer with the store
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+endif
+
+ifeq ($(wildcard tests/interop),)
+ABSENT += interop
+else
+.PHONY: interop
+interop: $(VENV)/dev.stamp ## real clients against a running service
+	@scripts/debian openssl openssl
+	@$(BIN)/python -m pytest tests/interop $(ARGS)
+endif
+
+ifeq ($(wildcard tests/fuzz),)
+ABSENT += fuzz
+else
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp ## throw bytes at every reader
+	@$(BIN)/python -m pytest tests/fuzz $(ARGS)
+endif
+
+ifeq ($(wildcard bench/__main__.py),)
+ABSENT += bench
+else
+.PHONY: bench
+bench: $(VENV)/bench.stamp ## measure one worker against nginx
+	@$(BIN)/python -m bench $(ARGS)
+endif
+
+# --- keeping ---------------------------------------------------------------------------------------
+
+COMPILE = $(BIN)/python -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --group build
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp ## write requirements/*.lock anew from pyproject.toml
+	@$(PIP) install 'uv>=0.9'
+	@$(COMPILE) $(ARGS) -o requirements/run.lock
+	@$(COMPILE) $(ARGS) -c requirements/run.lock --extra hsm --extra postgres -o requirements/hsm.lock
+	@$(COMPILE) $(ARGS) -c requirements/run.lock --extra postgres --group dev -o requirements/dev.lock
+	@$(COMPILE) $(ARGS) -c requirements/run.lock --extra postgres --extra bench --group dev \
+	    -o requirements/bench.lock
+
+.PHONY: wheel
+wheel: $(VENV)/run.stamp ## build dist/certstatus-*.whl
+	@$(PIP) wheel --no-deps --no-build-isolation -w dist .
+
+.PHONY: clean
+clean: ## remove the environment and everything built (not STATE)
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
