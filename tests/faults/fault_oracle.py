@@ -1,0 +1,210 @@
+"""The oracle of the fault harness: what every collected answer had to say.
+
+An answer is right when it equals the state of the store of record at its thisUpdate.  Times on
+the wire are whole seconds, so within that second any state the certificate had is right; before
+and after it none other.  And from the moment ``revoke`` has returned, no question asked later may
+be answered ``good``.
+Knows: only what stands in the store's change log and in the answers' own bytes; uses
+``cryptography`` to read and verify them, not our own encoder.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509 import ocsp
+
+# (status, revocation time in s, reason name), as an answer states it.
+State = tuple[str, int | None, str | None]
+GOOD: State = ("GOOD", None, None)
+UNKNOWN: State = ("UNKNOWN", None, None)
+
+ISSUED, REVOKED, HELD, RELEASED, LAPSED, REASON_CHANGED = 1, 2, 3, 4, 5, 6
+_REASONS = {
+    1: "keyCompromise",
+    2: "cACompromise",
+    3: "affiliationChanged",
+    4: "superseded",
+    5: "cessationOfOperation",
+    6: "certificateHold",
+    9: "privilegeWithdrawn",
+    10: "aACompromise",
+}
+
+
+@dataclass(slots=True)
+class Histories:
+    """For each (issuer_id, serial): the times (ms) at which its state changed, and the states."""
+
+    times: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    states: dict[tuple[int, int], list[State]] = field(default_factory=dict)
+
+    def note(self, issuer_id: int, serial: int, kind: int, reason: int | None, recorded_ms: int) -> None:
+        """Add one change of the log; call in order of the sequence."""
+        if kind == LAPSED:
+            return
+        key = (issuer_id, serial)
+        second = recorded_ms // 1000
+        states = self.states.setdefault(key, [])
+        if kind in (ISSUED, RELEASED):
+            state = GOOD
+        else:
+            at = states[-1][1] if kind == REASON_CHANGED and states and states[-1][1] else second
+            state = ("REVOKED", at, _REASONS.get(reason or 0))
+        states.append(state)
+        self.times.setdefault(key, []).append(recorded_ms)
+
+    def allowed(self, issuer_id: int, serial: int, this_update_s: int) -> set[State]:
+        """Return every state the certificate had at some moment of second *this_update_s*."""
+        times = self.times.get((issuer_id, serial), [])
+        states = self.states.get((issuer_id, serial), [])
+        first = bisect_left(times, this_update_s * 1000)
+        after = bisect_left(times, (this_update_s + 1) * 1000)
+        before = states[first - 1] if first else UNKNOWN
+        return {before, *states[first:after]}
+
+
+@dataclass(slots=True)
+class Report:
+    """What the oracle found."""
+
+    checked: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    given: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def say_wrong(self, text: str) -> None:
+        """Note a wrong answer; the first few are enough to understand."""
+        if len(self.wrong) < 20:
+            self.wrong.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What one response says, its signature verified."""
+
+    state: State
+    this_update_s: int
+    serial: int
+    nonce: bytes | None
+
+
+class Checker:
+    """Verifies answers against CA certificates and the histories of one or more epochs."""
+
+    def __init__(self, authorities: dict[int, x509.Certificate], epochs: list[tuple[int, Histories]]) -> None:
+        """*epochs*: (first thisUpdate in s that belongs to it, its histories), ascending."""
+        self._authorities = authorities
+        self._epochs = epochs
+        self._delegates: dict[tuple[int, bytes], bool] = {}
+
+    def read_body(self, issuer_id: int, body: bytes) -> Body:
+        """Return what *body* says.  Raises: ValueError, InvalidSignature — it says nothing valid."""
+        response = ocsp.load_der_ocsp_response(body)
+        (delegate,) = response.certificates
+        self._check_delegate(issuer_id, delegate)
+        _verify(delegate.public_key(), response.signature, response.tbs_response_bytes, response)
+        if not delegate.not_valid_before_utc <= response.produced_at_utc <= delegate.not_valid_after_utc:
+            raise ValueError("producedAt outside the responder certificate's validity")
+        assert response.next_update_utc is not None
+        if response.next_update_utc > delegate.not_valid_after_utc:
+            raise ValueError("nextUpdate beyond the responder certificate")
+        status = response.certificate_status.name
+        revoked_at = response.revocation_time_utc
+        reason = response.revocation_reason
+        state: State = (
+            status,
+            None if revoked_at is None else int(revoked_at.timestamp()),
+            None if reason is None else reason.value,
+        )
+        nonce = None
+        for extension in response.extensions:
+            if isinstance(extension.value, x509.OCSPNonce):
+                nonce = extension.value.nonce
+        return Body(state, int(response.this_update_utc.timestamp()), response.serial_number, nonce)
+
+    def _check_delegate(self, issuer_id: int, delegate: x509.Certificate) -> None:
+        key = (issuer_id, delegate.fingerprint(delegate.signature_hash_algorithm))  # type: ignore[arg-type]
+        if key not in self._delegates:
+            delegate.verify_directly_issued_by(self._authorities[issuer_id])
+            usage = delegate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            if list(usage) != [x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]:
+                raise ValueError("the signer is no OCSP responder")
+            self._delegates[key] = True
+
+    def histories_at(self, this_update_s: int) -> Histories:
+        """Return the histories of the epoch that *this_update_s* belongs to."""
+        found = self._epochs[0][1]
+        for first, histories in self._epochs:
+            if this_update_s >= first:
+                found = histories
+        return found
+
+    def check_folder(self, folder: Path, revoked_ns: dict[tuple[int, int], int]) -> Report:
+        """Check every answer written by the askers into *folder*.
+
+        *revoked_ns*: for each certificate, the monotonic time at which ``revoke`` had returned.
+        """
+        report = Report()
+        for answers in sorted(folder.glob("answers-*.log")):
+            bodies = dict(
+                line.split() for line in (folder / answers.name.replace("answers", "bodies")).open()
+            )
+            read: dict[str, Body] = {}
+            for line in answers.open():
+                self._check_line(line, bodies, read, revoked_ns, report)
+        return report
+
+    def _check_line(
+        self,
+        line: str,
+        bodies: dict[str, str],
+        read: dict[str, Body],
+        revoked_ns: dict[tuple[int, int], int],
+        report: Report,
+    ) -> None:
+        sent_ns, _, issuer_text, serial_hex, outcome, nonce = line.split()
+        issuer_id, serial = int(issuer_text), int(serial_hex, 16)
+        if outcome == "LOST" or outcome.startswith("STATUS"):
+            report.outcomes[outcome] += 1
+            report.lost += outcome == "LOST"
+            return
+        if outcome not in read:
+            try:
+                read[outcome] = self.read_body(issuer_id, bytes.fromhex(bodies[outcome]))
+            except (ValueError, InvalidSignature) as exc:
+                report.say_wrong(f"{line.strip()}: {exc!r}")
+                return
+        body = read[outcome]
+        report.checked += 1
+        report.outcomes[body.state[0]] += 1
+        report.given[f"{issuer_id} {body.state[0]}"] += 1
+        if body.serial != serial:
+            report.say_wrong(f"{line.strip()}: the answer is about {body.serial:x}")
+        if nonce != "-" and (body.nonce is None or body.nonce.hex() != nonce):
+            report.say_wrong(f"{line.strip()}: another nonce")
+        allowed = self.histories_at(body.this_update_s).allowed(issuer_id, serial, body.this_update_s)
+        if body.state not in allowed:
+            report.say_wrong(f"{line.strip()}: says {body.state} at {body.this_update_s}, was {allowed}")
+        returned_ns = revoked_ns.get((issuer_id, serial))
+        if body.state == GOOD and returned_ns is not None and int(sent_ns) > returned_ns:
+            late_ms = (int(sent_ns) - returned_ns) / 1e6
+            report.say_wrong(f"{line.strip()}: good, asked {late_ms:.1f} ms after revoke had returned")
+
+
+def _verify(key: object, signature: bytes, content: bytes, response: ocsp.OCSPResponse) -> None:
+    algorithm = response.signature_hash_algorithm
+    assert algorithm is not None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, content, ec.ECDSA(algorithm))
+    elif isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, content, padding.PKCS1v15(), algorithm)
+    else:
+        raise ValueError("a responder key of an unexpected kind")
