@@ -1,0 +1,379 @@
+"""One act: a transaction that holds the store's lock and gives out numbers of its sequence.
+
+Knows: how a change gets its number, time and place in the running hash, and which row of
+``certificate`` it moves, so that the current state and the history never disagree.  Rows are
+collected and written together, because what counts under the lock is the number of round trips.
+Does not know: who may act or why; nor how the lock is taken (``store``).
+Source: Act arts. 11-15, 30-34 (loss of effect happens at recording).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from certstatus import clock
+from certstatus.changes import NO_FINGERPRINT, ChangeKind, next_chain, pack_change
+from certstatus.errors import IllegalTransition, PolicyViolation, StoreError, UnknownCertificate
+from issuance import schema
+from issuance.database import insert
+from issuance.schema import CertificateState
+from issuance.transitions import CA_COMPROMISE, CERTIFICATE_HOLD, Standing, standing_after
+
+# A piecewise job ends its transaction after this long, so that with the commit it stays below 50 ms.
+PIECE_MS = 15
+# Rows are written in lots of this size: large enough that round trips do not count, small enough
+# that what is not written yet does not make ``is_full`` look young.
+_LOT_ROWS = 64
+
+ISSUED = "issued"
+RECOVERED = "recovered"
+IMPORTED = "imported"
+
+# Changes whose reason follows from what they are.
+_FIXED_REASONS: dict[ChangeKind, int | None] = {
+    ChangeKind.HELD: CERTIFICATE_HOLD,
+    ChangeKind.CA_KEY_EVENT: CA_COMPROMISE,
+}
+
+_REASON_NAMES = {
+    None: "no reason given",
+    0: "unspecified",
+    1: "keyCompromise",
+    2: "cACompromise",
+    3: "affiliationChanged",
+    4: "superseded",
+    5: "cessationOfOperation",
+    6: "certificateHold",
+    9: "privilegeWithdrawn",
+    10: "aACompromise",
+}
+
+
+class RecordedChange(NamedTuple):
+    """The number and time a change was recorded under."""
+
+    seq: int
+    recorded_ms: int
+
+
+class _Issuer(NamedTuple):
+    service: str
+    key_event_seq: int | None
+    key_event_ms: int | None
+
+
+class Act:
+    """The writing end of the store, alive within ``Store.writing``.
+
+    ``connection`` is in the act's transaction: what else belongs to the act is written there.
+    """
+
+    # Given by the store under the lock, moved on by each change.
+    seq: int
+    time_ms: int
+    chain: bytes
+
+    def __init__(self, connection: sa.Connection, seq: int, time_ms: int, chain: bytes) -> None:
+        self.connection = connection
+        self.seq = seq
+        self.time_ms = time_ms
+        self.chain = chain
+        self._started = time.monotonic()
+        # Not yet written.
+        self._certificates: list[dict[str, Any]] = []
+        self._issue_records: list[dict[str, Any]] = []
+        self._changes: list[dict[str, Any]] = []
+        # Read once per act.
+        self._issuers: dict[int, _Issuer] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether a piecewise job should end this act now and go on in the next."""
+        return (time.monotonic() - self._started) * 1000 >= PIECE_MS
+
+    def record(
+        self,
+        kind: ChangeKind,
+        *,
+        issuer_id: int = 0,
+        serial: bytes = b"",
+        fingerprint: bytes = NO_FINGERPRINT,
+        not_after_s: int = 0,
+        reason: int | None = None,
+        invalidity_s: int = 0,
+        ground: str | None = None,
+        detail: str | None = None,
+        not_before_s: int | None = None,
+        spki_sha256: bytes | None = None,
+        certificate_der: bytes | None = None,
+        origin: str = ISSUED,
+    ) -> RecordedChange:
+        """Give the next number to a change and move the certificate it is about.
+
+        Takes:   ISSUED: ``issuer_id``, ``serial`` (content octets), ``fingerprint`` (12 bytes) and
+                 ``not_after_s``, and what else is known.  Other changes of one certificate:
+                 ``issuer_id`` and either ``serial`` or ``fingerprint``; ``reason`` is a CRLReason
+                 number or None, ``ground`` the Act's ground or an operator's word, ``detail`` JSON.
+                 CA_KEY_EVENT: ``issuer_id``.  ENTITLEMENTS, ISSUERS: nothing.
+        Gives:   number and time; final only once the act's transaction has committed.
+        Raises:  UnknownCertificate, IllegalTransition; PolicyViolation — a serial number or a
+                 public key that is already there (may come as late as the end of the act).
+        """
+        certificate_seq: int | None = None
+        not_after_day = 0
+        reason = _FIXED_REASONS.get(kind, reason)
+        if kind is ChangeKind.ISSUED:
+            not_after_day = clock.jst_day_number(not_after_s)
+            certificate_seq = self.seq + 1
+            self._issue(
+                issuer_id,
+                serial,
+                fingerprint,
+                not_before_s,
+                not_after_s,
+                not_after_day,
+                spki_sha256,
+                certificate_der,
+                origin,
+            )
+        elif kind is ChangeKind.CA_KEY_EVENT:
+            self._revoke_issuer(issuer_id)
+        elif kind not in (ChangeKind.ENTITLEMENTS, ChangeKind.ISSUERS):
+            row = self._move(kind, issuer_id, serial, fingerprint, reason, invalidity_s)
+            certificate_seq, fingerprint, not_after_day = row.issued_seq, row.fingerprint, row.not_after_day
+        self.seq += 1
+        packed = pack_change(
+            kind, issuer_id, fingerprint, not_after_day, reason, self.time_ms, self.seq, invalidity_s
+        )
+        self.chain = next_chain(self.chain, packed)
+        self._changes.append(
+            {
+                "seq": self.seq,
+                "kind": int(kind),
+                "issuer_id": issuer_id or None,
+                "certificate_seq": certificate_seq,
+                "reason": reason,
+                "recorded_ms": self.time_ms,
+                "invalidity_s": invalidity_s,
+                "ground": ground,
+                "detail": detail,
+                "packed": packed,
+                "chain": self.chain,
+            }
+        )
+        if len(self._changes) >= _LOT_ROWS:
+            self.flush()
+        return RecordedChange(self.seq, self.time_ms)
+
+    def publish(self, kind: str, generation: int, body: bytes | None, sha256: bytes | None = None) -> None:
+        """Make *body* the current document or snapshot of *kind*, within this act.
+
+        So a change and the document that follows from it become visible at one number.
+        Raises: StoreError — *generation* is older than what is published, or the same with other bytes.
+        """
+        if sha256 is None:
+            if body is None:
+                raise StoreError(f"publication {kind} {generation}: neither bytes nor their SHA-256")
+            sha256 = hashlib.sha256(body).digest()
+        publish(self.connection, kind, generation, sha256, body)
+
+    def flush(self) -> None:
+        """Write the rows collected so far; the store does so at the end of the act."""
+        try:
+            for table, rows in (
+                (schema.certificate, self._certificates),
+                (schema.issue_record, self._issue_records),
+                (schema.change, self._changes),
+            ):
+                if rows:
+                    self.connection.execute(sa.insert(table), rows)
+        except sa.exc.IntegrityError as exc:
+            raise _refusal(exc) from exc
+        # New lists: the driver may still hold the old ones.
+        self._certificates, self._issue_records, self._changes = [], [], []
+
+    # --- what a change does to a certificate -----------------------------------------------------
+
+    def _issue(
+        self,
+        issuer_id: int,
+        serial: bytes,
+        fingerprint: bytes,
+        not_before_s: int | None,
+        not_after_s: int,
+        not_after_day: int,
+        spki_sha256: bytes | None,
+        certificate_der: bytes | None,
+        origin: str,
+    ) -> None:
+        issuer = self._issuer(issuer_id)
+        if not serial or fingerprint == NO_FINGERPRINT:
+            raise PolicyViolation("a certificate is issued under a serial number and its fingerprint")
+        if issuer.key_event_seq is not None and origin != RECOVERED:
+            raise IllegalTransition(
+                f"issuer {issuer_id} issues nothing since change {issuer.key_event_seq}, its CA-key event"
+            )
+        seq = self.seq + 1
+        self._certificates.append(
+            {
+                "issued_seq": seq,
+                "issuer_id": issuer_id,
+                "service": issuer.service,
+                "serial": serial.hex(),
+                "fingerprint": fingerprint,
+                "spki_sha256": spki_sha256,
+                "not_before_s": not_before_s,
+                "not_after_s": not_after_s,
+                "not_after_day": not_after_day,
+                "origin": origin,
+                "state": int(CertificateState.VALID),
+                "reason": None,
+                "revoked_at_ms": None,
+                "revoked_seq": None,
+                "invalidity_s": 0,
+                "lapsed_seq": None,
+                "changed_seq": seq,
+            }
+        )
+        if certificate_der is not None:
+            self._issue_records.append({"issued_seq": seq, "certificate_der": certificate_der})
+
+    def _move(
+        self,
+        kind: ChangeKind,
+        issuer_id: int,
+        serial: bytes,
+        fingerprint: bytes,
+        reason: int | None,
+        invalidity_s: int,
+    ) -> sa.Row[Any]:
+        table = schema.certificate
+        issuer = self._issuer(issuer_id)
+        if self._certificates:
+            self.flush()
+        which = table.c.serial == serial.hex() if serial else table.c.fingerprint == fingerprint
+        row = self.connection.execute(
+            sa.select(table).where(table.c.issuer_id == issuer_id, which)
+        ).one_or_none()
+        if row is None:
+            raise UnknownCertificate(
+                f"{issuer.service}: no certificate {serial.hex() or fingerprint.hex()} of issuer {issuer_id}"
+            )
+        standing = Standing(CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s)
+        revoked_seq = row.revoked_seq
+        if issuer.key_event_seq is not None and standing.state is not CertificateState.REVOKED:
+            # The issuer-wide change has revoked this one; its own row has only not been reached yet.
+            standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, issuer.key_event_ms or 0)
+            revoked_seq = issuer.key_event_seq
+        try:
+            after = standing_after(standing, kind, reason, self.time_ms, invalidity_s)
+        except IllegalTransition as exc:
+            raise IllegalTransition(
+                f"{issuer.service} certificate {row.serial} {exc}{_since(standing, revoked_seq)}"
+            ) from exc
+        if kind is ChangeKind.LAPSED and row.lapsed_seq is not None:
+            raise IllegalTransition(
+                f"{issuer.service} certificate {row.serial} has lapsed already, in change {row.lapsed_seq}"
+            )
+        seq = self.seq + 1
+        if kind in (ChangeKind.REVOKED, ChangeKind.HELD):
+            revoked_seq = seq
+        elif kind is ChangeKind.RELEASED:
+            revoked_seq = None
+        self.connection.execute(
+            sa.update(table)
+            .where(table.c.issued_seq == row.issued_seq)
+            .values(
+                state=int(after.state),
+                reason=after.reason,
+                revoked_at_ms=after.revoked_at_ms,
+                revoked_seq=revoked_seq,
+                invalidity_s=after.invalidity_s,
+                lapsed_seq=seq if kind is ChangeKind.LAPSED else row.lapsed_seq,
+                changed_seq=seq,
+            )
+        )
+        return row
+
+    def _revoke_issuer(self, issuer_id: int) -> None:
+        issuer = self._issuer(issuer_id)
+        if issuer.key_event_seq is not None:
+            raise IllegalTransition(
+                f"issuer {issuer_id} had its CA-key event already, in change {issuer.key_event_seq}"
+            )
+        self.connection.execute(
+            sa.update(schema.issuer)
+            .where(schema.issuer.c.issuer_id == issuer_id)
+            .values(key_event_seq=self.seq + 1, key_event_ms=self.time_ms)
+        )
+        self._issuers[issuer_id] = issuer._replace(key_event_seq=self.seq + 1, key_event_ms=self.time_ms)
+
+    def _issuer(self, issuer_id: int) -> _Issuer:
+        found = self._issuers.get(issuer_id)
+        if found is None:
+            table = schema.issuer
+            row = self.connection.execute(
+                sa.select(table.c.service, table.c.key_event_seq, table.c.key_event_ms).where(
+                    table.c.issuer_id == issuer_id
+                )
+            ).one_or_none()
+            if row is None:
+                raise PolicyViolation(f"no issuer {issuer_id}")
+            found = self._issuers[issuer_id] = _Issuer(row.service, row.key_event_seq, row.key_event_ms)
+        return found
+
+
+def publish(connection: sa.Connection, kind: str, generation: int, sha256: bytes, body: bytes | None) -> None:
+    """Move the pointer of *kind* forward; the caller's transaction holds the store's lock.
+
+    Raises: StoreError — *generation* is older than what is published, or the same with other bytes.
+    """
+    table = schema.publication
+    now = connection.execute(
+        sa.select(table.c.generation, table.c.sha256).where(table.c.kind == kind)
+    ).one_or_none()
+    if now is not None and (now.generation > generation or now.generation == generation):
+        if now.generation == generation and now.sha256 == sha256:
+            return
+        raise StoreError(
+            f"publication {kind}: generation {generation} does not come after {now.generation}, which is out"
+        )
+    values = {"generation": generation, "sha256": sha256, "body": body}
+    connection.execute(
+        insert(connection, table)
+        .values(kind=kind, **values)
+        .on_conflict_do_update(index_elements=["kind"], set_=values)
+    )
+
+
+def reason_name(reason: int | None) -> str:
+    """Return RFC 5280's name of a CRLReason number; None is "no reason given"."""
+    return _REASON_NAMES.get(reason, f"reason {reason}")
+
+
+def utc_text(posix_ms: int) -> str:
+    """Return a time as people read it in messages: ``2026-11-24T05:29:23Z``, rounded down."""
+    return datetime.fromtimestamp(posix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _since(standing: Standing, revoked_seq: int | None) -> str:
+    if standing.revoked_at_ms is None:
+        return ""
+    return (
+        f" (since {utc_text(standing.revoked_at_ms)}, {reason_name(standing.reason)}, change {revoked_seq})"
+    )
+
+
+def _refusal(exc: sa.exc.IntegrityError) -> Exception:
+    """Say which rule a unique constraint held up."""
+    text = str(exc.orig)
+    if "spki_sha256" in text:
+        return PolicyViolation("the public key is already in another certificate")
+    if "serial" in text or "fingerprint" in text:
+        return PolicyViolation("the serial number is already in use under this name")
+    return StoreError(f"the store refuses: {text}")

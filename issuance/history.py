@@ -1,0 +1,243 @@
+"""The past of the register: every certificate's state at any number of the sequence.
+
+Knows: that a row of ``certificate`` whose last change lies after the number asked for is built
+again from the change log, that a CA-key event moves all certificates of an issuer at its own
+number whether or not their rows have been reached, and how to walk over all of it in pages, each
+its own short transaction.
+Does not know: snapshots, CRLs, or any file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import sqlalchemy as sa
+
+from certstatus.changes import ChangeKind
+from certstatus.errors import StoreError
+from issuance import schema
+from issuance.schema import CertificateState
+from issuance.transitions import CA_COMPROMISE, VALID, Standing, standing_after
+
+if TYPE_CHECKING:
+    from issuance.store import Store
+
+# Bound parameters of one IN list; SQLite and PostgreSQL both take many more.
+_IN_LIST_MAX = 500
+
+
+class IssuedRow(NamedTuple):
+    """One certificate at one number.  ``revoked_at_s`` is 0 while the state is VALID."""
+
+    fingerprint: bytes
+    not_after_day: int
+    state: CertificateState
+    reason: int | None
+    revoked_at_s: int
+    invalidity_s: int
+
+
+class RevocationChange(NamedTuple):
+    """One step in the life of a CRL entry; ``serial`` are the INTEGER's content octets."""
+
+    seq: int
+    kind: ChangeKind
+    serial: bytes
+    reason: int | None
+    recorded_ms: int
+    not_after_s: int
+    invalidity_s: int
+
+
+class _KeyEvent(NamedTuple):
+    seq: int
+    recorded_ms: int
+
+
+def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> Iterator[IssuedRow]:
+    """Yield every certificate of *issuer_id* as it stood at *upto_seq*, by rising fingerprint."""
+    table = schema.certificate
+    last = b""
+    while True:
+        with store.reading() as connection:
+            event = _key_event(connection, issuer_id, upto_seq)
+            rows = connection.execute(
+                sa.select(
+                    table.c.issued_seq,
+                    table.c.fingerprint,
+                    table.c.not_after_day,
+                    table.c.state,
+                    table.c.reason,
+                    table.c.revoked_at_ms,
+                    table.c.invalidity_s,
+                    table.c.changed_seq,
+                )
+                .where(table.c.issuer_id == issuer_id, table.c.fingerprint > last)
+                .order_by(table.c.fingerprint)
+                .limit(page_rows)
+            ).all()
+            changed = [
+                row.issued_seq for row in rows if row.changed_seq > upto_seq and row.issued_seq <= upto_seq
+            ]
+            replayed = _replay(connection, changed, upto_seq)
+        # The transaction is over: however slowly the caller reads, it holds nothing up.
+        for row in rows:
+            if row.issued_seq > upto_seq:
+                continue
+            standing = replayed.get(row.issued_seq)
+            if standing is None:
+                standing = Standing(
+                    CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s
+                )
+            if event is not None:
+                standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, event.recorded_ms)
+            yield IssuedRow(
+                row.fingerprint,
+                row.not_after_day,
+                standing.state,
+                standing.reason,
+                (standing.revoked_at_ms or 0) // 1000,
+                standing.invalidity_s,
+            )
+        if len(rows) < page_rows:
+            return
+        last = rows[-1].fingerprint
+
+
+def standings(
+    connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq: int
+) -> dict[int, Standing]:
+    """Return the states of certificates, named by their issuing numbers, at *upto_seq*; the
+    caller's statements must see one moment."""
+    return _replay(connection, certificate_seqs, upto_seq)
+
+
+def _replay(connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq: int) -> dict[int, Standing]:
+    """Build states again from the change log, which is never rewritten."""
+    table = schema.change
+    found: dict[int, Standing] = {}
+    events: dict[int, _KeyEvent | None] = {}
+    for start in range(0, len(certificate_seqs), _IN_LIST_MAX):
+        wanted = certificate_seqs[start : start + _IN_LIST_MAX]
+        for row in connection.execute(
+            sa.select(
+                table.c.certificate_seq,
+                table.c.issuer_id,
+                table.c.seq,
+                table.c.kind,
+                table.c.reason,
+                table.c.recorded_ms,
+                table.c.invalidity_s,
+            )
+            .where(table.c.certificate_seq.in_(wanted), table.c.seq <= upto_seq)
+            .order_by(table.c.certificate_seq, table.c.seq)
+        ):
+            if row.kind == ChangeKind.ISSUED:
+                found[row.certificate_seq] = VALID
+                continue
+            if row.issuer_id not in events:
+                events[row.issuer_id] = _key_event(connection, row.issuer_id, upto_seq)
+            standing = found[row.certificate_seq]
+            event = events[row.issuer_id]
+            if event is not None and event.seq < row.seq:
+                standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, event.recorded_ms)
+            found[row.certificate_seq] = standing_after(
+                standing, row.kind, row.reason, row.recorded_ms, row.invalidity_s
+            )
+    return found
+
+
+def _key_event(connection: sa.Connection, issuer_id: int, upto_seq: int) -> _KeyEvent | None:
+    table = schema.issuer
+    row = connection.execute(
+        sa.select(table.c.key_event_seq, table.c.key_event_ms).where(table.c.issuer_id == issuer_id)
+    ).one_or_none()
+    if row is None:
+        raise StoreError(f"no issuer {issuer_id}")
+    if row.key_event_seq is None or row.key_event_seq > upto_seq:
+        return None
+    return _KeyEvent(row.key_event_seq, row.key_event_ms)
+
+
+def revocation_changes(
+    store: Store, issuer_id: int, after_seq: int, upto_seq: int, page_rows: int
+) -> Iterator[RevocationChange]:
+    """Yield the changes in (after_seq, upto_seq] that concern the issuer's CRLs, in order."""
+    table, certificates = schema.change, schema.certificate
+    last = after_seq
+    while True:
+        with store.reading() as connection:
+            rows = connection.execute(
+                sa.select(
+                    table.c.seq,
+                    table.c.kind,
+                    certificates.c.serial,
+                    table.c.reason,
+                    table.c.recorded_ms,
+                    certificates.c.not_after_s,
+                    table.c.invalidity_s,
+                )
+                .select_from(
+                    table.outerjoin(certificates, certificates.c.issued_seq == table.c.certificate_seq)
+                )
+                .where(
+                    table.c.issuer_id == issuer_id,
+                    schema.IS_REVOCATION,
+                    table.c.seq > last,
+                    table.c.seq <= upto_seq,
+                )
+                .order_by(table.c.seq)
+                .limit(page_rows)
+            ).all()
+        for row in rows:
+            if row.kind == ChangeKind.CA_KEY_EVENT:
+                yield from _revoked_by_event(store, issuer_id, row.seq, row.recorded_ms, page_rows)
+            else:
+                yield RevocationChange(
+                    row.seq,
+                    ChangeKind(row.kind),
+                    bytes.fromhex(row.serial),
+                    row.reason,
+                    row.recorded_ms,
+                    row.not_after_s,
+                    row.invalidity_s,
+                )
+        if len(rows) < page_rows:
+            return
+        last = rows[-1].seq
+
+
+def _revoked_by_event(
+    store: Store, issuer_id: int, event_seq: int, event_ms: int, page_rows: int
+) -> Iterator[RevocationChange]:
+    """Yield one REVOKED for each unexpired certificate that the CA-key event found not revoked."""
+    table = schema.certificate
+    last = 0
+    while True:
+        with store.reading() as connection:
+            rows = connection.execute(
+                sa.select(table.c.issued_seq, table.c.serial, table.c.not_after_s)
+                .where(
+                    table.c.issuer_id == issuer_id,
+                    table.c.issued_seq > last,
+                    # Either its own row says so already, or nothing has happened to it since.
+                    sa.or_(table.c.revoked_seq == event_seq, table.c.state != int(CertificateState.REVOKED)),
+                    table.c.not_after_s >= event_ms // 1000,
+                )
+                .order_by(table.c.issued_seq)
+                .limit(page_rows)
+            ).all()
+        for row in rows:
+            yield RevocationChange(
+                event_seq,
+                ChangeKind.REVOKED,
+                bytes.fromhex(row.serial),
+                CA_COMPROMISE,
+                event_ms,
+                row.not_after_s,
+                0,
+            )
+        if len(rows) < page_rows:
+            return
+        last = rows[-1].issued_seq
