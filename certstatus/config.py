@@ -8,6 +8,7 @@ Does not know: what the values do.  ``config/certstatus.toml`` explains each key
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -190,6 +191,28 @@ def parse_config(table: dict[str, Any], file: str) -> Config:
     config = Config(file=file, **sections)
     _check_together(config)
     return config
+
+
+def format_config(config: Config) -> str:
+    """Return the TOML text that reads back as *config*: every key, also those at their default."""
+    blocks = []
+    for item in dataclasses.fields(Config):
+        value = getattr(config, item.name)
+        if item.name == "issuer":
+            blocks += [_format_table("[[issuer]]", issuer) for issuer in value]
+        elif item.name != "file":
+            blocks.append(_format_table(f"[{item.name}]", value))
+    return "\n".join(blocks)
+
+
+def _format_table(heading: str, section: Any) -> str:
+    keys = [item.name for item in dataclasses.fields(section)]
+    # JSON's strings, numbers, true and false are TOML's too; only DEL would have to be escaped.
+    lines = [
+        f"{key} = {json.dumps(getattr(section, key), ensure_ascii=False)}".replace("\x7f", "\\u007f")
+        for key in keys
+    ]
+    return "\n".join([heading, *lines, ""])
 
 
 def _section_names() -> list[str]:

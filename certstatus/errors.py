@@ -201,6 +201,24 @@ class KeyFileError(CertStatusError):
     exit_code = EXIT_NO_INPUT
 
 
+class AlreadyServed(CertStatusError):
+    """Another process serves this state folder."""
+
+    exit_code = EXIT_TEMPORARY
+
+
+class PortTaken(CertStatusError):
+    """A port cannot be listened on."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class ServeFailed(CertStatusError):
+    """A process that serving needs does not stay up."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
 class ConfigError(CertStatusError):
     """A configuration key is unknown, missing or out of range."""
 
