@@ -199,18 +199,17 @@ def format_config(config: Config) -> str:
     for item in dataclasses.fields(Config):
         value = getattr(config, item.name)
         if item.name == "issuer":
-            blocks += [_format_table("[[issuer]]", issuer) for issuer in value]
+            blocks += [_format_table("[[issuer]]", dataclasses.asdict(issuer)) for issuer in value]
         elif item.name != "file":
-            blocks.append(_format_table(f"[{item.name}]", value))
+            blocks.append(_format_table(f"[{item.name}]", dataclasses.asdict(value)))
     return "\n".join(blocks)
 
 
-def _format_table(heading: str, section: Any) -> str:
-    keys = [item.name for item in dataclasses.fields(section)]
+def _format_table(heading: str, values: dict[str, Any]) -> str:
     # JSON's strings, numbers, true and false are TOML's too; only DEL would have to be escaped.
     lines = [
-        f"{key} = {json.dumps(getattr(section, key), ensure_ascii=False)}".replace("\x7f", "\\u007f")
-        for key in keys
+        f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+        for key, value in values.items()
     ]
     return "\n".join([heading, *lines, ""])
 

@@ -1,0 +1,391 @@
+"""The supervisor: starts every process of an installation, restarts what dies, stops all in order.
+
+::
+
+    order of starting   Valkey (if private) → feed → builder → host agent → workers → admin
+    order of stopping   admin, workers → host agent → builder → feed → Valkey
+
+Workers stop first, so that what they counted and how far they had applied is still taken in; the
+feed stops late, so that the store hears the workers leave.
+
+It holds the lock on the state folder, so that there is one of it, and all listening sockets, so
+that no connection is reset while a worker is replaced (``listeners``).  Its children carry a
+parent-death signal; what an earlier run left all the same is ended before anything is started.
+Knows: which processes there are and how they are started, replaced and stopped.
+Does not know: what they do; it reads no store and no Valkey, and nothing it does can block.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from certstatus import listeners, private_valkey, processes
+from certstatus.config import Config, format_config
+from certstatus.durable import write_durable
+from certstatus.errors import AlreadyServed, ServeFailed
+from certstatus.processes import Identity
+
+Say = Callable[[str], None]
+
+BACKOFF_S_MIN = 0.1
+BACKOFF_S_MAX = 5.0
+# Whoever lived so long is started again without delay.
+SETTLED_S = 10.0
+# A process that ends so often before the installation was ever ready will not come up.
+FALSE_STARTS_MAX = 5
+STOP_TIME_S = 10.0
+LOG_BYTES_MAX = 16 << 20
+_TICK_S = 0.1
+_READY_TIME_S = 0.5
+_LOGS_LOOKED_AT_S = 60.0
+
+
+@dataclass
+class Child:
+    """One process that is to run, and how its life went so far."""
+
+    name: str
+    command: list[str]
+    # Children of the lowest rank stop first, those of one rank together.
+    rank: int
+    stop_time_s: float = STOP_TIME_S
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+    before_start: Callable[[], object] = lambda: None
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    start_at_s: float = 0.0
+    backoff_s: float = BACKOFF_S_MIN
+    false_starts: int = 0
+
+
+class Supervisor:
+    """All processes of the installation that *config* describes.
+
+    ``run`` returns when it was told to stop (SIGTERM, SIGINT) and everything has ended.
+    """
+
+    def __init__(self, config: Config, say: Say, on_ready: Callable[[Config], None], verbose: bool) -> None:
+        self._say = say
+        self._on_ready = on_ready
+        self._verbose = verbose
+        self._state = config.state.resolve()
+        self._run_folder = self._state / "run"
+        self._log_folder = self._state / "log"
+        # As running: absolute paths, real ports, the private Valkey's URL.
+        self.config = replace(config, installation=replace(config.installation, state=str(self._state)))
+        self.children: list[Child] = []
+        self._signals: list[int] = []
+        self._is_ready = False
+        self._logs_due_s = 0.0
+
+    def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises: AlreadyServed — another process has the lock; PortTaken; ValkeyUnavailable;
+                ServeFailed — a process does not come up, the message tells which and where its log is.
+        """
+        for folder in (self._run_folder, self._log_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(_locked(self._state / "lock"))
+            wake = stack.enter_context(self._caught_signals())
+            self._end_leftovers()
+            self.children = self._plan(stack)
+            try:
+                self._watch(wake)
+            finally:
+                self._stop_all(wake)
+
+    # --- preparing ---------------------------------------------------------------------------------
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier supervisor started and could not stop."""
+        left = [who for who in self._recorded() if processes.end(who)]
+        if left:
+            self._say(f"ended {len(left)} processes of an earlier run")
+
+    def _plan(self, stack: ExitStack) -> list[Child]:
+        """Bind the sockets, write the configuration as running, and list the children."""
+        responder = self.config.responder
+        count = self.config.worker_count
+        plain = listeners.bind(responder.bind, responder.port, count)
+        port = plain[0].getsockname()[1]
+        tls = listeners.bind(responder.bind, responder.tls_port, count) if responder.tls_port else []
+        admin = listeners.bind(responder.admin_bind, responder.admin_port, 1)
+        for item in (*plain, *tls, *admin):
+            stack.enter_context(closing(item))
+        self.config = replace(
+            self.config,
+            valkey=replace(self.config.valkey, url=private_valkey.valkey_url(self.config)),
+            responder=replace(responder, port=port, admin_port=admin[0].getsockname()[1], workers=count),
+        )
+        file = self._run_folder / "serve.toml"
+        write_durable(file, format_config(self.config).encode(), 0o600)
+        children = []
+        if self.config.valkey.url == f"unix://{private_valkey.socket_path(self._state)}":
+            children.append(self._valkey_child())
+        python, path = processes.python_command, str(file)
+        children += [
+            Child("feed", python("publisher.feed_process", path), rank=3),
+            Child("builder", python("publisher.builder", path), rank=2),
+            Child("agent", python("responder.host_agent", path), rank=1),
+        ]
+        for slot in range(count):
+            sockets = {listeners.PLAIN: plain[slot]} | ({listeners.TLS: tls[slot]} if tls else {})
+            command = python("responder.worker", path, str(slot))
+            # A worker needs its own time to finish what it has begun, and a little more.
+            stop_time_s = responder.shutdown_s + 2.0
+            children.append(Child(f"worker-{slot}", command, 0, stop_time_s, sockets))
+        children.append(
+            Child("admin", python("responder.admin", path), rank=0, sockets={listeners.ADMIN: admin[0]})
+        )
+        return children
+
+    def _valkey_child(self) -> Child:
+        def prepare() -> None:
+            ended = private_valkey.prepare(self._state)
+            if ended:
+                self._say(f"ended a Valkey of an earlier run (process {', '.join(map(str, ended))})")
+
+        command = private_valkey.server_command(self._state, self.config.valkey.memory_mb_max)
+        return Child("valkey", command, rank=4, before_start=prepare)
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def _watch(self, wake: int) -> None:
+        while not self._is_told_to_stop():
+            now_s = time.monotonic()
+            self._reap(now_s)
+            self._start_due(now_s)
+            if not self._is_ready and self._answers_ready():
+                self._is_ready = True
+                self._on_ready(self.config)
+            if now_s >= self._logs_due_s:
+                self._logs_due_s = now_s + _LOGS_LOOKED_AT_S
+                self._bound_logs()
+            self._wait(wake, self._idle_s(now_s))
+
+    def _idle_s(self, now_s: float) -> float:
+        """Return how long there is nothing to do unless a signal comes."""
+        if not self._is_ready:
+            return _TICK_S
+        due = [child.start_at_s - now_s for child in self.children if child.process is None]
+        return max(0.0, min([self._logs_due_s - now_s, *due]))
+
+    def _is_told_to_stop(self) -> bool:
+        numbers, self._signals = self._signals, []
+        if signal.SIGHUP in numbers:
+            self._forward(signal.SIGHUP)
+        return signal.SIGTERM in numbers or signal.SIGINT in numbers
+
+    def _forward(self, number: int) -> None:
+        for child in self.children:
+            if child.process is not None and child.name != "valkey":
+                child.process.send_signal(number)
+
+    def _reap(self, now_s: float) -> None:
+        """Notice who has ended; a slot is free only once its process has been reaped."""
+        for child in self.children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            how = _how_it_ended(child.process.returncode)
+            child.process = None
+            if now_s - child.started_s >= SETTLED_S:
+                child.backoff_s, child.false_starts = BACKOFF_S_MIN, 0
+            child.false_starts += 1
+            if not self._is_ready and child.false_starts >= FALSE_STARTS_MAX:
+                raise ServeFailed(f"{child.name} does not stay up: {how}; {self._where_it_says_why(child)}")
+            child.start_at_s = now_s + child.backoff_s
+            self._say(f"{child.name} {how}; starting it again in {child.backoff_s:.1f} s")
+            child.backoff_s = min(child.backoff_s * 2, BACKOFF_S_MAX)
+
+    def _where_it_says_why(self, child: Child) -> str:
+        if self._verbose:
+            return "see above"
+        log = self._log_path(child)
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"{lines[-1] if lines else 'it said nothing'} ({log})"
+
+    def _start_due(self, now_s: float) -> None:
+        for child in self.children:
+            if child.process is None and child.start_at_s <= now_s:
+                self._start(child, now_s)
+
+    def _start(self, child: Child, now_s: float) -> None:
+        child.before_start()
+        with self._output(child) as output:
+            child.process = processes.start(
+                child.command,
+                descriptors=[item.fileno() for item in child.sockets.values()],
+                environment=listeners.environment(child.sockets),
+                output=output,
+            )
+        child.started_s = now_s
+        self._record()
+
+    def _answers_ready(self) -> bool:
+        """Say whether every child runs and every worker says that it is ready."""
+        if any(child.process is None for child in self.children):
+            return False
+        for child in self.children:
+            if listeners.PLAIN in child.sockets and not self._worker_is_ready(child):
+                return False
+        return is_answering_ready(self.config)
+
+    def _worker_is_ready(self, child: Child) -> bool:
+        # Connections go to any worker, so one answer of /readyz speaks for one of them only.
+        try:
+            status = json.loads((self._run_folder / f"{child.name}.json").read_text())
+        except (OSError, ValueError):
+            return False
+        assert child.process is not None
+        return bool(status.get("pid") == child.process.pid and status.get("ready"))
+
+    # --- stopping ----------------------------------------------------------------------------------
+
+    def _stop_all(self, wake: int) -> None:
+        """Stop rank by rank; a second SIGTERM or SIGINT stops waiting for anybody."""
+        self._signals = []
+        for rank in sorted({child.rank for child in self.children}):
+            group = [child for child in self.children if child.rank == rank and child.process is not None]
+            for child in group:
+                assert child.process is not None
+                child.process.terminate()
+            until_s = time.monotonic() + max((child.stop_time_s for child in group), default=0)
+            while any(child.process is not None and child.process.poll() is None for child in group):
+                left_s = until_s - time.monotonic()
+                if left_s <= 0 or signal.SIGINT in self._signals or signal.SIGTERM in self._signals:
+                    break
+                self._wait(wake, left_s)
+            for child in group:
+                assert child.process is not None
+                if child.process.poll() is None:
+                    self._say(f"{child.name} does not stop; killed")
+                    child.process.kill()
+                child.process.wait()
+                child.process = None
+        if any(child.name == "valkey" for child in self.children):
+            private_valkey.clear(self._state)
+        self._record()
+
+    # --- signals -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _caught_signals(self) -> Iterator[int]:
+        """Give a descriptor that becomes readable at each signal, which ``_signals`` then lists."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {
+            number: signal.signal(number, lambda caught, _frame: self._signals.append(caught))
+            for number in numbers
+        }
+        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        try:
+            yield reading
+        finally:
+            signal.set_wakeup_fd(woken)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reading)
+            os.close(writing)
+
+    @staticmethod
+    def _wait(wake: int, timeout_s: float) -> None:
+        if select.select([wake], [], [], timeout_s)[0]:
+            os.read(wake, 4096)
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Write down who runs, for the supervisor that finds them should this one be killed."""
+        running = [
+            [child.name, *who]
+            for child in self.children
+            if child.process is not None and (who := processes.identity_of(child.process.pid)) is not None
+        ]
+        write_durable(self._run_folder / "processes.json", json.dumps(running).encode(), 0o600)
+
+    def _recorded(self) -> list[Identity]:
+        try:
+            lines = json.loads((self._run_folder / "processes.json").read_text())
+            return [Identity(int(pid), int(started)) for _, pid, started in lines]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _log_path(self, child: Child) -> Path:
+        return self._log_folder / f"{child.name}.log"
+
+    @contextmanager
+    def _output(self, child: Child) -> Iterator[IO[bytes] | None]:
+        if self._verbose:
+            yield None
+            return
+        with self._log_path(child).open("ab", buffering=0) as output:
+            yield output
+
+    def _bound_logs(self) -> None:
+        """Keep each log and one predecessor of it below a limit."""
+        for path in self._log_folder.glob("*.log"):
+            if path.stat().st_size > LOG_BYTES_MAX:
+                # Its writer has it open for appending, so it goes on at the new end.
+                path.with_suffix(".log.1").write_bytes(path.read_bytes())
+                os.truncate(path, 0)
+
+
+def is_answering_ready(config: Config) -> bool:
+    """Say whether the public listener answers /readyz with 200."""
+    host = local_address(config.responder.bind)
+    connection = http.client.HTTPConnection(host, config.responder.port, timeout=_READY_TIME_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException, ssl.SSLError):
+        return False
+    finally:
+        connection.close()
+
+
+def local_address(bound: str) -> str:
+    """Return an address at which this machine reaches a socket bound to *bound*."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock on the state folder.
+
+    Raises: AlreadyServed — another process holds it; the message names it.
+    """
+    # Not inherited by children: the lock is free as soon as the supervisor is gone.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            raise AlreadyServed(f"{path.parent} is served already, by process {holder or '?'}") from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
