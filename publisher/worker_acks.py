@@ -1,0 +1,80 @@
+"""Workers' acknowledgements: read from Valkey, noted in the store, confirmed back in Valkey.
+
+A worker answers nobody before its incarnation stands under its ``seen`` key, and it stands there
+only after the store of record has noted the worker's lease.  So no worker is alive that the store
+does not know, whatever Valkey loses.  A worker whose acknowledgement has run out gets no new
+lease and must be seen anew.
+Knows: the keys and their order.  Does not know: how long a lease is, nor who waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import redis
+
+from certstatus.errors import FeedError
+from certstatus.feed_keys import FeedKeys
+from certstatus.leases import WorkerAck, read_ack
+
+log = logging.getLogger(__name__)
+
+
+class AckReading(NamedTuple):
+    """Acknowledgements to be noted, and what the ``seen`` keys must become (None: be gone)."""
+
+    acks: list[WorkerAck]
+    seen: dict[str, str | None]
+
+
+def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes]) -> AckReading:
+    """Return what the workers under the ack keys *members* say, and which ``seen`` keys differ from it.
+
+    An acknowledgement that is malformed or stands under another worker's key is passed over: a host
+    may write its own keys only, so the key's name decides who is speaking.
+    """
+    client: Any = valkey
+    prefix, seen_prefix = keys.ack("", 0)[: -len(":0")], keys.seen("", 0)[: -len(":0")]
+    # Whatever else somebody put into the set is nobody's acknowledgement.
+    names = sorted(name for name in map(_text, members) if name.startswith(prefix))
+    if not names:
+        return AckReading([], {})
+    seen_names = [seen_prefix + name.removeprefix(prefix) for name in names]
+    values = client.mget(names + seen_names)
+    acks: list[WorkerAck] = []
+    seen: dict[str, str | None] = {}
+    for name, seen_name, text, kept in zip(
+        names, seen_names, values[: len(names)], values[len(names) :], strict=True
+    ):
+        incarnation: str | None = None
+        if text is not None:
+            try:
+                ack = read_ack(text)
+                if keys.ack(ack.host, ack.slot) != name:
+                    raise FeedError(f"it speaks for {ack.host}:{ack.slot}")
+            except FeedError as exc:
+                log.warning("%s: %s", name, exc)
+                continue
+            acks.append(ack)
+            incarnation = ack.incarnation or None
+        if (kept.decode() if kept is not None else None) != incarnation:
+            seen[seen_name] = incarnation
+    return AckReading(acks, seen)
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
+
+
+def confirm(valkey: redis.Redis, seen: dict[str, str | None]) -> None:
+    """Set the ``seen`` keys; only after the store has noted the leases."""
+    if not seen:
+        return
+    pipeline: Any = valkey.pipeline(transaction=False)
+    for name, incarnation in seen.items():
+        if incarnation is None:
+            pipeline.delete(name)
+        else:
+            pipeline.set(name, incarnation)
+    pipeline.execute()

@@ -1,0 +1,457 @@
+"""The feed against a real store and a real Valkey: what a worker can believe, whatever befalls either."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from publisher_cases import Clock, FeedReading, follow, issue_many, revoke_one
+
+from certstatus import documents
+from certstatus.beat import Pointer, sign_beat
+from certstatus.config import Config
+from certstatus.errors import FeedError
+from certstatus.feed_keys import FeedKeys
+from certstatus.leases import WorkerAck
+from certstatus.private_valkey import PrivateValkey
+from certstatus.snapshot import Manifest
+from certstatus.valkey import connect
+from issuance.store import BeatBasis, Now, Store
+from publisher.feed import Feed
+from publisher.lease import PublisherLease
+from publisher.stream import StreamAhead
+
+
+class Line:
+    """A feed over a store, and what a worker would read from it."""
+
+    def __init__(
+        self, store: Store, valkey: redis.Redis, key: Ed25519PrivateKey, config: Config, clock: Clock
+    ) -> None:
+        self.store, self.clock, self.key, self.config = store, clock, key, config
+        self.valkey: Any = valkey
+        self.epoch = store.state().epoch
+        self.keys = FeedKeys("t", self.epoch)
+        self.feed = self.another("first")
+
+    def another(self, holder: str, valkey: redis.Redis | None = None) -> Feed:
+        lease = PublisherLease(
+            self.store,
+            "feed",
+            3000,
+            now_ms=self.clock.now_ms,
+            monotonic_s=self.clock.monotonic_s,
+            holder=holder,
+        )
+        client = valkey or self.valkey
+        return Feed(self.store, client, self.key, self.config, now_ms=self.clock.now_ms, lease=lease)
+
+    def step(self, feed: Feed | None = None) -> bool:
+        self.clock.pass_s(0.5)
+        return (feed or self.feed).step()
+
+    def read(self, after: int = 0) -> FeedReading:
+        chain = self.store.chain_at(after) if after else None
+        return follow(self.valkey, self.epoch, self.key.public_key(), after, chain)
+
+    def is_complete(self, after: int = 0) -> bool:
+        """Say whether a worker at *after* can follow to the store's present number."""
+        state = self.store.state()
+        reading = self.read(after)
+        applied = list(range(after + 1, state.seq + 1))
+        return reading.applied == applied and reading.beat.time_ms == state.time_ms
+
+
+@pytest.fixture
+def line(
+    store: Store, valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config, clock: Clock
+) -> Line:
+    """A feed that has not sent anything yet."""
+    return Line(store, valkey, publisher_key, config, clock)
+
+
+def test_first_beat_covers_all_changes_and_raises_the_epoch(line: Line) -> None:
+    """A new feed puts every change into the stream, a signed beat at the end, and names the epoch."""
+    issue_many(line.store, range(100))
+    assert line.step()
+    assert line.is_complete()
+    assert line.valkey.get("{t}:epoch") == line.epoch.hex().encode()
+
+
+def test_later_steps_append_only_what_is_new(line: Line) -> None:
+    """Each step adds the new changes and one beat; more changes than one script call takes come in pieces."""
+    line.step()
+    for n, count in enumerate((0, 1, 40, 41, 135)):
+        issue_many(line.store, range(n * 1000, n * 1000 + count))
+        assert line.step()
+        assert line.is_complete()
+    assert line.feed.rebuilds == 1
+
+
+def test_beats_name_published_documents_that_are_in_valkey(line: Line) -> None:
+    """A document is in Valkey before the beat that names it, and put there again when it is lost."""
+    body = documents.encode_document({"generation": 1, "format": 1, "verifiers": []})
+    line.store.publish("entitlements", 1, hashlib.sha256(body).digest(), body)
+    line.step()
+    pointer = line.read().beat.entitlements
+    assert pointer == documents.document_pointer(body)
+    name = line.keys.document("entitlements", 1)
+    assert line.valkey.get(name) == body
+    line.valkey.delete(name)
+    line.step()
+    assert line.valkey.get(name) == body
+
+
+def test_replaced_document_expires(line: Line) -> None:
+    """The document before the current one stays for a while and then goes by itself."""
+    for generation in (1, 2):
+        body = documents.encode_document({"generation": generation})
+        line.store.publish("issuers", generation, hashlib.sha256(body).digest(), body)
+        line.step()
+    assert line.valkey.ttl(line.keys.document("issuers", 1)) > 0
+    assert line.valkey.ttl(line.keys.document("issuers", 2)) == -1
+
+
+def _flush(line: Line) -> None:
+    line.valkey.flushall()
+
+
+def _delete(line: Line) -> None:
+    line.valkey.delete(line.keys.stream)
+
+
+def _truncate(line: Line) -> None:
+    line.valkey.xtrim(line.keys.stream, maxlen=3, approximate=False)
+
+
+def _empty(line: Line) -> None:
+    line.valkey.xtrim(line.keys.stream, maxlen=0, approximate=False)
+
+
+def _hole(line: Line) -> None:
+    line.valkey.xdel(line.keys.stream, "17-0")
+
+
+def _last_entries(line: Line) -> None:
+    for entry_id, _ in line.valkey.xrevrange(line.keys.stream, count=3):
+        line.valkey.xdel(line.keys.stream, entry_id)
+
+
+def _failed_over(line: Line) -> None:
+    """What a replica holds that had not received the last entries: a stream that ends earlier."""
+    entries = line.valkey.xrange(line.keys.stream)
+    line.valkey.delete(line.keys.stream)
+    for entry_id, fields in entries[:-4]:
+        line.valkey.xadd(line.keys.stream, fields, id=entry_id)
+
+
+def _foreign_type(line: Line) -> None:
+    line.valkey.delete(line.keys.stream)
+    line.valkey.xadd(line.keys.stream, {"c": b"x"}, id="1-0")
+
+
+@pytest.mark.parametrize(
+    "damage", [_flush, _delete, _truncate, _empty, _hole, _last_entries, _failed_over, _foreign_type]
+)
+def test_any_loss_in_valkey_leads_to_a_new_stream(line: Line, damage: Callable[[Line], None]) -> None:
+    """Whatever was lost, the next step starts the stream anew and a worker can follow it from the start."""
+    issue_many(line.store, range(60))
+    body = documents.encode_document({"generation": 1})
+    line.store.publish("crls", 1, hashlib.sha256(body).digest(), body)
+    line.step()
+    revoke_one(line.store, 5)
+    line.step()
+    damage(line)
+    revoke_one(line.store, 6)
+    assert line.step()
+    assert line.is_complete()
+    assert line.feed.rebuilds == 2
+    assert line.valkey.get(line.keys.document("crls", 1)) == body
+    assert line.valkey.get("{t}:epoch") is not None
+    line.step()
+    assert line.is_complete()
+    assert line.feed.rebuilds == 2
+
+
+def test_append_is_refused_when_an_id_is_there_already(line: Line) -> None:
+    """An entry that somebody else wrote is never taken for one's own, even if its ID is the one meant."""
+    line.step()
+    seq = revoke_one_issued(line)
+    line.valkey.xadd(line.keys.stream, {"c": b"forged" * 6}, id=f"{seq}-0")
+    assert line.step()
+    assert line.is_complete()
+    assert line.feed.rebuilds == 2
+
+
+def revoke_one_issued(line: Line) -> int:
+    """Issue one certificate; returns its number in the sequence."""
+    issue_many(line.store, range(5000, 5001))
+    return line.store.state().seq
+
+
+def test_stream_that_is_ahead_is_left_alone(line: Line) -> None:
+    """A stream beyond what this publisher could write is another's; it is not overwritten."""
+    line.step()
+    line.valkey.xadd(line.keys.stream, {"b": b"of another"}, id="99999-1")
+    before = line.valkey.xrange(line.keys.stream)
+    with pytest.raises(StreamAhead):
+        line.step()
+    with pytest.raises(StreamAhead):
+        line.step()
+    assert line.valkey.xrange(line.keys.stream) == before
+
+
+def test_only_one_of_two_publishers_writes(line: Line) -> None:
+    """The second stands by while the first renews its lease, and takes over when the first is gone."""
+    other = line.another("second")
+    assert line.step()
+    assert not line.step(other)
+    assert other.state == "standby"
+    for _ in range(10):
+        assert line.step()
+        assert not line.step(other)
+    line.clock.pass_s(3)
+    issue_many(line.store, range(3))
+    assert line.step(other)
+    assert line.is_complete()
+
+
+def test_paused_publisher_cannot_take_the_stream_back(line: Line) -> None:
+    """A publisher paused between its cut and its append finds its append refused, and stands by."""
+    issue_many(line.store, range(10))
+    line.step()
+    other = line.another("second")
+    true_beat = line.store.beat
+    line.clock.pass_s(1)
+
+    def paused(now: Now, acks: Iterable[WorkerAck], lease_ms: int) -> BeatBasis:
+        # Here the first publisher stops; the second takes over, and changes happen under it.
+        line.store.beat = true_beat  # type: ignore[method-assign]
+        basis = true_beat(now, acks, lease_ms)
+        line.clock.pass_s(4)
+        assert other.step()
+        revoke_one(line.store, 3)
+        line.clock.pass_s(1)
+        assert other.step()
+        return basis
+
+    line.store.beat = paused  # type: ignore[method-assign,assignment]
+    with pytest.raises(StreamAhead):
+        line.feed.step()
+    assert line.is_complete()
+    assert not line.feed.step()
+    line.clock.pass_s(0.5)
+    assert other.step()
+    assert line.is_complete()
+
+
+def test_lease_of_a_dead_holder_ends_though_the_clock_was_set_back(line: Line) -> None:
+    """A lease whose end lies in the far future is taken over once it was not renewed for a whole term."""
+    line.clock.ms += 3_600_000
+    assert line.step()
+    line.clock.ms -= 3_600_000
+    other = line.another("second")
+    assert not line.step(other)
+    line.clock.pass_s(3)
+    assert line.step(other)
+    assert line.is_complete()
+    assert not line.step()
+
+
+def test_clock_set_back_keeps_beats_rising(line: Line) -> None:
+    """Beat times never decrease, whatever the wall clock does."""
+    line.step()
+    line.clock.ms -= 3_600_000
+    for _ in range(3):
+        assert line.step()
+    times = [beat.time_ms for beat in line.read().beats]
+    assert times == sorted(set(times))
+
+
+def test_outdated_epoch_writes_nothing(line: Line) -> None:
+    """A publisher whose store has an older epoch than Valkey has seen refuses, and lowers nothing."""
+    newer = "ff" * 16
+    line.valkey.set("{t}:epoch", newer)
+    with pytest.raises(FeedError):
+        line.step()
+    assert line.valkey.get("{t}:epoch") == newer.encode()
+    assert not line.valkey.exists(line.keys.stream)
+
+
+def test_worker_is_seen_only_after_the_store_knows_it(line: Line) -> None:
+    """An acknowledgement becomes a lease in the store and then a seen key; a goodbye ends both."""
+    ack_key = line.keys.ack("h1", 0)
+    line.valkey.sadd(line.keys.acks(), ack_key)
+    line.valkey.set(ack_key, WorkerAck("h1", 0, "inc-1", 7).encode())
+    line.step()
+    (lease,) = line.store.leases()
+    assert (lease.host, lease.slot, lease.incarnation, lease.applied_seq) == ("h1", 0, "inc-1", 7)
+    assert lease.lease_until_ms == line.read().beat.time_ms + line.config.index.age_max_s * 1000 + 5000
+    assert line.valkey.get(line.keys.seen("h1", 0)) == b"inc-1"
+    line.valkey.set(ack_key, WorkerAck("h1", 0, "", 7).encode())
+    line.step()
+    assert line.store.leases() == []
+    assert line.valkey.get(line.keys.seen("h1", 0)) is None
+
+
+def test_seen_key_comes_back_after_valkey_lost_everything(line: Line) -> None:
+    """After FLUSHALL a worker that acknowledges again is seen again."""
+    ack_key = line.keys.ack("h1", 0)
+    for _ in range(2):
+        line.valkey.sadd(line.keys.acks(), ack_key)
+        line.valkey.set(ack_key, WorkerAck("h1", 0, "inc-1", 1).encode())
+        line.step()
+        assert line.valkey.get(line.keys.seen("h1", 0)) == b"inc-1"
+        line.valkey.flushall()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"[1,2,3,4]", b"\xff", b"{}", WorkerAck("h2", 0, "i", 1).encode()]
+)
+def test_bad_acknowledgements_are_passed_over(line: Line, text: bytes) -> None:
+    """Nonsense, or an acknowledgement in another worker's name, stops no beat and makes no lease."""
+    line.valkey.sadd(line.keys.acks(), line.keys.ack("h1", 0), "foreign-key", b"\xff\xfe")
+    line.valkey.set(line.keys.ack("h1", 0), text)
+    assert line.step()
+    assert line.store.leases() == []
+    assert line.is_complete()
+
+
+def test_stream_is_trimmed_only_behind_the_previous_snapshot(line: Line) -> None:
+    """When a new snapshot is named, a worker with the one before it can still follow."""
+    issue_many(line.store, range(50))
+    line.step()
+    seqs = []
+    for n in range(1, 4):
+        seq = line.store.state().seq
+        manifest = Manifest(line.epoch.hex(), seq, 0, ()).encode()
+        line.store.publish("snapshot", seq, hashlib.sha256(manifest).digest(), manifest)
+        seqs.append(seq)
+        issue_many(line.store, range(n * 100, n * 100 + 20))
+        line.step()
+        assert line.read(seqs[max(0, n - 2)]).beat.snapshot == Pointer(seq, hashlib.sha256(manifest).digest())
+        assert line.is_complete(seqs[max(0, n - 2)])
+    oldest = line.valkey.xrange(line.keys.stream, count=1)[0][0]
+    assert int(oldest.split(b"-")[0]) >= seqs[-2]
+    assert line.feed.rebuilds == 1
+
+
+def test_new_stream_begins_at_the_snapshot(line: Line) -> None:
+    """After a loss the stream holds only what came after the current snapshot."""
+    issue_many(line.store, range(50))
+    seq = line.store.state().seq
+    manifest = Manifest(line.epoch.hex(), seq, 0, ()).encode()
+    line.store.publish("snapshot", seq, hashlib.sha256(manifest).digest(), manifest)
+    issue_many(line.store, range(100, 110))
+    line.step()
+    assert line.is_complete(seq)
+    assert len(line.valkey.xrange(line.keys.stream)) == 11
+
+
+def test_too_many_changes_wait_for_a_snapshot(line: Line) -> None:
+    """A stream longer than its bound is not begun; a snapshot makes it short enough."""
+    issue_many(line.store, range(1100))
+    assert not line.step()
+    assert line.feed.state == "waiting"
+    assert not line.valkey.exists(line.keys.stream)
+    seq = line.store.state().seq - 500
+    manifest = Manifest(line.epoch.hex(), seq, 0, ()).encode()
+    line.store.publish("snapshot", seq, hashlib.sha256(manifest).digest(), manifest)
+    assert line.step()
+    assert line.is_complete(seq)
+
+
+def test_running_stream_stays_within_its_bound(line: Line) -> None:
+    """An import under way keeps the beats going while the oldest changes leave the stream."""
+    line.step()
+    for n in range(25):
+        issue_many(line.store, range(n * 100, n * 100 + 100))
+        assert line.step()
+    assert line.valkey.xlen(line.keys.stream) < 1300
+    assert line.feed.rebuilds == 1
+
+
+def test_idle_days_do_not_fill_the_stream(line: Line) -> None:
+    """Beats that newer ones have replaced are dropped, without taking the stream for damaged."""
+    line.step()
+    for _ in range(300):
+        line.step()
+    assert line.valkey.xlen(line.keys.stream) < 100
+    assert line.feed.rebuilds == 1
+    assert line.is_complete()
+
+
+def test_snapshot_of_another_epoch_is_named_by_no_beat(line: Line) -> None:
+    """A manifest that belongs to another epoch counts as no snapshot."""
+    manifest = Manifest("00" * 16, 1, 0, ()).encode()
+    line.store.publish("snapshot", 1, hashlib.sha256(manifest).digest(), manifest)
+    assert line.step()
+    assert line.read().beat.snapshot.generation == 0
+    assert line.is_complete()
+
+
+def test_beat_of_another_key_is_not_believed(line: Line) -> None:
+    """The reader of these tests refuses what the publisher's key has not signed."""
+    line.step()
+    forged = sign_beat(line.read().beat._replace(time_ms=1 << 50), Ed25519PrivateKey.generate())
+    line.valkey.xadd(line.keys.stream, {"b": forged}, id=f"{line.store.state().seq}-{1 << 50}")
+    with pytest.raises(FeedError):
+        line.read()
+
+
+def test_loop_survives_valkey_and_follows_commits(
+    store: Store, config: Config, publisher_key: Ed25519PrivateKey, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The loop follows a commit at once, and goes on after its server was killed and replaced."""
+    state = tmp_path_factory.mktemp("own")
+    stop = threading.Event()
+    epoch = store.state().epoch
+    keys = FeedKeys("t", epoch)
+    server = PrivateValkey(state, 64)
+    server.start()
+    client: Any = connect(server.url)
+    feed = Feed(store, connect(server.url, 1.0), publisher_key, config)
+    thread = threading.Thread(target=feed.run, args=(stop,))
+    try:
+        thread.start()
+        _until(lambda: client.exists(keys.stream) == 1)
+        began = time.monotonic()
+        issue_many(store, range(5))
+        seq = store.state().seq
+        _until(lambda: follow(client, epoch, publisher_key.public_key()).beat.seq == seq)
+        assert time.monotonic() - began < 0.5
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        time.sleep(0.3)
+        issue_many(store, range(10, 15))
+        server.start()
+        _until(lambda: client.exists(keys.stream) == 1)
+        seq = store.state().seq
+        _until(lambda: follow(client, epoch, publisher_key.public_key()).beat.seq == seq)
+        assert feed.rebuilds == 2
+        assert thread.is_alive()
+    finally:
+        stop.set()
+        thread.join(5)
+        client.close()
+        server.stop()
+    assert not thread.is_alive()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except redis.RedisError:
+            pass
+        time.sleep(0.01)
+    raise AssertionError("it did not come to pass within 10 s")
