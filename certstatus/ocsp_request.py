@@ -195,7 +195,12 @@ def _check_general_name(buf: bytes, pos: int, end: int) -> None:
         _check_name(buf, start, stop)
     elif tag == _REGISTERED_ID:
         read_oid(b"\x06" + buf[pos + 1 : stop], 0, stop - pos)
-    elif tag in (_OTHER_NAME, _X400_ADDRESS, _EDI_PARTY_NAME):
+    elif tag == _OTHER_NAME:
+        _, start = read_oid(buf, start, stop)
+        start, stop = expect_last(buf, start, stop, _TAG_0)
+        if check_element(buf, start, stop) != stop:
+            raise DERError("requestor name: octets after the value of another name")
+    elif tag in (_X400_ADDRESS, _EDI_PARTY_NAME):
         check_element(buf, pos, end)
     elif tag != _IP_ADDRESS:
         raise DERError(f"requestor name: no GeneralName has tag 0x{tag:02X}")
