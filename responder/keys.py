@@ -1,0 +1,361 @@
+"""A responder host's OCSP keys: making, asking for certificates, installing, choosing a signer.
+
+::
+
+    STATE/host/host.toml                     name = "..."
+    STATE/host/host.key                      Ed25519; signs this host's certificate requests
+    STATE/host/keys/<issuer_id>-pending.key  an OCSP key whose certificate is not here yet
+    STATE/host/keys/<issuer_id>-pending.req  the signed request for it
+    STATE/host/keys/<issuer_id>-<serial>.key, .crt   a key and its certificate, PEM
+
+Keys never leave the host; a certificate replaces the one before long before that expires, and both
+are good for as long as they are valid.
+Knows: these files, what makes a responder certificate acceptable, which signer is current.
+Does not know: how requests travel (``host_agent``), or which answers a signer signs.
+Source: RFC 6960 §2.6, §4.2.2.2 (delegated responders), §4.2.1 (byKey); RFC 5758, 4055 (hash by key).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from certstatus import oid
+from certstatus.cert_id import responder_key_hash
+from certstatus.certificate_request import CertificateRequest, request_digest
+from certstatus.durable import sync_folder, write_durable
+from certstatus.errors import KeyFileError
+from certstatus.issuer_table import Issuer
+from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
+
+SignerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+# A new certificate is asked for when this part of the present one's life is over.
+RENEW_AT = 2 / 3
+# Below this part of its life left, without a successor, something is wrong with renewing.
+ALARM_AT = 1 / 6
+# An expired signer's files stay a little, for whoever looks why answers stopped.
+EXPIRED_KEPT_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key that may answer for an issuer, with the certificate that says so.
+
+    ``serial``: lower-case hex as in the issuer table's ``dropped``.  Times in POSIX seconds, both
+    ends included.  ``sign`` returns the signature over the octets given to it.
+    """
+
+    issuer_id: int
+    serial: str
+    certificate_der: bytes
+    key: SignerKey
+    signature_algorithm_der: bytes
+    responder_key_hash: bytes
+    not_before_s: int
+    not_after_s: int
+    sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
+
+    @property
+    def renew_at_s(self) -> int:
+        """When its successor should be asked for."""
+        return self.not_before_s + int((self.not_after_s - self.not_before_s) * RENEW_AT)
+
+    @property
+    def alarm_at_s(self) -> int:
+        """When the lack of a successor is an alarm."""
+        return self.not_after_s - int((self.not_after_s - self.not_before_s) * ALARM_AT)
+
+    def is_valid(self, now_s: int) -> bool:
+        """Say whether the certificate is valid now."""
+        return self.not_before_s <= now_s <= self.not_after_s
+
+
+class SignerSet:
+    """All signers of a host as they were when loaded; immutable, replaced as a whole."""
+
+    __slots__ = ("_by_issuer", "signers")
+
+    def __init__(self, signers: Iterable[Signer] = ()) -> None:
+        # Newest first.
+        self.signers = tuple(sorted(signers, key=lambda signer: signer.not_before_s, reverse=True))
+        self._by_issuer: dict[int, tuple[Signer, ...]] = {}
+        for signer in self.signers:
+            mine = self._by_issuer.get(signer.issuer_id, ())
+            self._by_issuer[signer.issuer_id] = (*mine, signer)
+
+    def current(self, issuer_id: int, now_s: int, dropped: Iterable[str] = ()) -> Signer | None:
+        """Return the newest signer of the issuer that is valid now and not dropped, or None."""
+        for signer in self._by_issuer.get(issuer_id, ()):
+            if signer.is_valid(now_s) and signer.serial not in dropped:
+                return signer
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRequest:
+    """A request that waits for its answer; ``digest`` names it."""
+
+    text: bytes
+    digest: str
+    made_s: int
+
+
+class HostKeys:
+    """The keys of the host whose folder is ``STATE/host``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.keys_folder = folder / "keys"
+
+    @property
+    def host(self) -> str:
+        """The host's name as it is enrolled.
+
+        Raises: KeyFileError — ``host.toml`` is absent or says none.
+        """
+        path = self.folder / "host.toml"
+        try:
+            name = tomllib.loads(path.read_text(encoding="utf-8")).get("name")
+        except OSError as exc:
+            raise KeyFileError(f"{path}: {exc.strerror}; this is no responder host yet") from exc
+        except ValueError as exc:
+            raise KeyFileError(f"{path}: {exc}") from exc
+        if not isinstance(name, str) or not name:
+            raise KeyFileError(f'{path}: expected name = "..."')
+        return name
+
+    # --- asking ------------------------------------------------------------------------------------
+
+    def request(self, issuer_id: int, algorithm: str, now_s: int) -> PendingRequest:
+        """Return the request that waits, or make a new key and a request for it.
+
+        *algorithm*: one of ``config.KEY_ALGORITHMS``.
+        Raises: KeyFileError — no host key, or files that others can read.
+        """
+        waiting = self.pending(issuer_id)
+        if waiting is not None:
+            return waiting
+        self.keys_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key_path = self._pending_path(issuer_id, ".key")
+        # A key without a request is what a kill between the two leaves; it is as good as a new one.
+        key = _load_key(key_path) if key_path.exists() else _write_new_key(key_path, algorithm)
+        return self._write_request(issuer_id, key, now_s)
+
+    def renew_request(self, issuer_id: int, now_s: int) -> PendingRequest:
+        """Sign the waiting request anew over the same key, because the old one is too old to be taken."""
+        return self._write_request(issuer_id, _load_key(self._pending_path(issuer_id, ".key")), now_s)
+
+    def pending(self, issuer_id: int) -> PendingRequest | None:
+        """Return the request of this issuer that waits for its answer, if any."""
+        path = self._pending_path(issuer_id, ".req")
+        try:
+            text = path.read_bytes()
+            made_s = int(path.stat().st_mtime)
+        except FileNotFoundError:
+            return None
+        return PendingRequest(text, request_digest(text), made_s)
+
+    def forget(self, issuer_id: int) -> None:
+        """Give the waiting request and its key up."""
+        for suffix in (".req", ".key"):
+            self._pending_path(issuer_id, suffix).unlink(missing_ok=True)
+
+    def _write_request(self, issuer_id: int, key: SignerKey, now_s: int) -> PendingRequest:
+        host = self.host
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder {host}"[:64])])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, _hash_for(key))
+        pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+        request = CertificateRequest(host, issuer_id, pem, now_s * 1000)
+        text = request.sign(load_ed25519_private(self.folder / "host.key"))
+        write_durable(self._pending_path(issuer_id, ".req"), text)
+        return PendingRequest(text, request_digest(text), now_s)
+
+    # --- installing --------------------------------------------------------------------------------
+
+    def install(self, issuer: Issuer, certificate_der: bytes, now_s: int) -> Signer:
+        """Take a certificate for the waiting key into use; doing it twice does no harm.
+
+        Raises: KeyFileError — not issued by this issuer's key, not a responder's, expired, or over
+                another key than the one that waits.
+        """
+        certificate = _parse_certificate(certificate_der)
+        check_responder_certificate(certificate, issuer, now_s)
+        stem = _stem(issuer.issuer_id, certificate)
+        key_path = self.keys_folder / f"{stem}.key"
+        if not key_path.exists():
+            waiting = self._pending_path(issuer.issuer_id, ".key")
+            key = _load_key(waiting)
+            if key.public_key() != certificate.public_key():
+                raise KeyFileError(
+                    f"certificate {_serial(certificate)} is not over the key that waits ({waiting})"
+                )
+            # The pending key is removed last: whenever this is interrupted, it can be done again.
+            _write_key(key_path, key)
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        write_durable(self.keys_folder / f"{stem}.crt", pem)
+        self.forget(issuer.issuer_id)
+        return _signer(issuer.issuer_id, certificate, _load_key(key_path))
+
+    # --- using -------------------------------------------------------------------------------------
+
+    def load(self) -> SignerSet:
+        """Return all installed signers, expired ones too.
+
+        Raises: KeyFileError — a key others can read, or one that does not belong to its certificate.
+        """
+        signers = []
+        for path in sorted(self.keys_folder.glob("*-*.crt")):
+            key_path = path.with_suffix(".key")
+            try:
+                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                key = _load_key(key_path)
+            except ValueError as exc:
+                raise KeyFileError(f"{path}: not a PEM certificate") from exc
+            except (OSError, KeyFileError):
+                # The agent removes expired pairs, certificate first, while workers look.
+                if not path.exists():
+                    continue
+                raise
+            if key.public_key() != certificate.public_key():
+                raise KeyFileError(f"{key_path}: not the key of {path.name}")
+            signers.append(_signer(int(path.name.partition("-")[0]), certificate, key))
+        return SignerSet(signers)
+
+    def remove_expired(self, now_s: int) -> list[str]:
+        """Remove pairs that expired a day ago; return their names."""
+        removed = []
+        for signer in self.load().signers:
+            if signer.not_after_s + EXPIRED_KEPT_S < now_s:
+                stem = f"{signer.issuer_id}-{signer.serial[:16]}"
+                # The certificate first: a key without one is never loaded.
+                for suffix in (".crt", ".key"):
+                    (self.keys_folder / f"{stem}{suffix}").unlink(missing_ok=True)
+                removed.append(stem)
+        if removed:
+            sync_folder(self.keys_folder)
+        return removed
+
+    def _pending_path(self, issuer_id: int, suffix: str) -> Path:
+        return self.keys_folder / f"{issuer_id}-pending{suffix}"
+
+
+def check_responder_certificate(certificate: x509.Certificate, issuer: Issuer, now_s: int) -> None:
+    """Check that *certificate* lets its key answer for *issuer*.
+
+    Raises: KeyFileError — see ``HostKeys.install``.
+    Source: RFC 6960 §4.2.2.2: issued directly by the CA itself, with id-kp-OCSPSigning.
+    """
+    name = f"certificate {_serial(certificate)}"
+    if not any(_is_issued_by(certificate, der) for der in issuer.certificates_der):
+        raise KeyFileError(f"{name} is not issued by {issuer.path}")
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        usage = x509.ExtendedKeyUsage([])
+    if ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
+        raise KeyFileError(f"{name} is not for signing OCSP answers")
+    if certificate.not_valid_after_utc.timestamp() < now_s:
+        raise KeyFileError(f"{name} expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _is_issued_by(certificate: x509.Certificate, ca_certificate_der: bytes) -> bool:
+    try:
+        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(ca_certificate_der))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(certificate_der)
+    except ValueError as exc:
+        raise KeyFileError("a responder certificate: not DER") from exc
+
+
+def _serial(certificate: x509.Certificate) -> str:
+    number = certificate.serial_number
+    # The INTEGER's content octets: a leading zero octet when the first bit is set.
+    return number.to_bytes(number.bit_length() // 8 + 1, "big").hex()
+
+
+def _stem(issuer_id: int, certificate: x509.Certificate) -> str:
+    return f"{issuer_id}-{_serial(certificate)[:16]}"
+
+
+def _signer(issuer_id: int, certificate: x509.Certificate, key: SignerKey) -> Signer:
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    algorithm_der, sign = _signing(key)
+    return Signer(
+        issuer_id=issuer_id,
+        serial=_serial(certificate),
+        certificate_der=certificate.public_bytes(serialization.Encoding.DER),
+        key=key,
+        signature_algorithm_der=algorithm_der,
+        responder_key_hash=responder_key_hash(spki),
+        not_before_s=int(certificate.not_valid_before_utc.timestamp()),
+        not_after_s=int(certificate.not_valid_after_utc.timestamp()),
+        sign=sign,
+    )
+
+
+def _signing(key: SignerKey) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """Return the AlgorithmIdentifier (DER) that goes with *key*, and the function that signs with it."""
+    # hashlib's digest passed as Prehashed: a P-256 signature takes 25 µs so, and 31 the plain way.
+    if isinstance(key, rsa.RSAPrivateKey):
+        pkcs1, sha256 = padding.PKCS1v15(), Prehashed(hashes.SHA256())
+        return oid.SHA256_WITH_RSA_DER, lambda tbs: key.sign(hashlib.sha256(tbs).digest(), pkcs1, sha256)
+    if key.curve.key_size > 256:
+        with_sha384 = ec.ECDSA(Prehashed(hashes.SHA384()))
+        return oid.ECDSA_WITH_SHA384_DER, lambda tbs: key.sign(hashlib.sha384(tbs).digest(), with_sha384)
+    with_sha256 = ec.ECDSA(Prehashed(hashes.SHA256()))
+    return oid.ECDSA_WITH_SHA256_DER, lambda tbs: key.sign(hashlib.sha256(tbs).digest(), with_sha256)
+
+
+def _hash_for(key: SignerKey) -> hashes.SHA256 | hashes.SHA384:
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256:
+        return hashes.SHA384()
+    return hashes.SHA256()
+
+
+def _generate_key(algorithm: str) -> SignerKey:
+    if algorithm.startswith("rsa"):
+        return rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa")))
+    return ec.generate_private_key({"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}[algorithm])
+
+
+def _write_new_key(path: Path, algorithm: str) -> SignerKey:
+    key = _generate_key(algorithm)
+    _write_key(path, key)
+    return key
+
+
+def _write_key(path: Path, key: SignerKey) -> None:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_durable(path, pem, SECRET_MODE)
+
+
+def _load_key(path: Path) -> SignerKey:
+    """Return the key in *path*.  Raises: KeyFileError — exposed, encrypted, or another kind."""
+    try:
+        key = serialization.load_pem_private_key(read_secret(path), None)
+    except (ValueError, TypeError) as exc:
+        raise KeyFileError(f"{path}: not an unencrypted PKCS#8 key") from exc
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise KeyFileError(f"{path}: expected an EC or RSA key")
+    return key
