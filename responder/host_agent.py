@@ -1,0 +1,194 @@
+"""The host agent, one per responder host: ``python -m responder.host_agent CONFIG``.
+
+Knows: its round (newest beat, certificates, counters, status file), and that on leaving it
+drains the counters that workers have just sealed.
+Does not know: how to answer anybody; workers do, and go on without it for a long time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from certstatus import clock, config
+from certstatus.errors import CertStatusError, FeedError
+from certstatus.issuer_table import Issuer
+from certstatus.private_valkey import valkey_url
+from certstatus.publisher_key import load_ed25519_public
+from certstatus.valkey import connect
+from responder.certificate_renewal import CertificateRenewal, IssuerStanding
+from responder.counter_drain import CounterDrain, DrainStatus
+from responder.keys import HostKeys
+from responder.newest_beat import NewestBeat, read_issuers, read_newest_beat
+
+log = logging.getLogger(__name__)
+
+VALKEY_ANSWER_S = 2.0
+# Certificates are looked after so often; counters have a period of their own.
+CERTIFICATES_PERIOD_S = 1.0
+EXPIRED_LOOKED_AT_S = 3600.0
+# At the end counters are waited for so long; what is left then is told at the next start.
+LAST_DRAIN_S = 6.0
+_LAST_DRAIN_PERIOD_S = 0.1
+
+
+class HostAgent:
+    """One host's agent over an open connection to Valkey."""
+
+    def __init__(self, settings: config.Config, client: redis.Redis) -> None:
+        folder = settings.state / "host"
+        self._settings = settings
+        self._client = client
+        self._keys = HostKeys(folder)
+        self._host = self._keys.host
+        self._publisher_key = load_ed25519_public(folder / "publisher.pub")
+        (folder / "counters").mkdir(parents=True, exist_ok=True)
+        self._renewal = CertificateRenewal(self._keys, settings.responder.key)
+        self._drain = CounterDrain(folder / "counters")
+        self._status_path = settings.state / "run" / "agent.json"
+        self._issuers: list[Issuer] = []
+        self._issuers_sha256 = b""
+        # Due times, monotonic seconds.
+        self._certificates_at_s = 0.0
+        self._expired_at_s = 0.0
+        # As of the last round.
+        self._newest: NewestBeat | None = None
+        self._drained = DrainStatus(0, 0, 0, 0)
+        self._problem = ""
+
+    def reload(self) -> None:
+        """Look at the key files again."""
+        self._renewal.reload()
+
+    def round(self) -> None:
+        """Do what is due once; trouble with Valkey is noted and tried again in the next round."""
+        now_s, monotonic_s = clock.now_s(), clock.monotonic_s()
+        try:
+            self._newest = read_newest_beat(
+                self._client, self._settings.valkey.namespace, self._publisher_key
+            )
+            if self._newest is not None:
+                self._drained = self._drain.step(self._client, self._newest.keys, self._host, monotonic_s)
+                if monotonic_s >= self._certificates_at_s:
+                    self._certificates_at_s = monotonic_s + CERTIFICATES_PERIOD_S
+                    self._refresh_issuers(self._newest)
+                    self._renewal.step(self._client, self._newest.keys, self._issuers, now_s)
+            if monotonic_s >= self._expired_at_s:
+                self._expired_at_s = monotonic_s + EXPIRED_LOOKED_AT_S
+                for name in self._keys.remove_expired(now_s):
+                    log.info("key %s removed: expired a day ago", name)
+            self._note("")
+        except redis.RedisError as exc:
+            self._note(f"Valkey: {exc}")
+        except FeedError as exc:
+            self._note(str(exc))
+        self._write_status(now_s)
+
+    def last_drain(self) -> None:
+        """Go on until every counter is acknowledged, or for ``LAST_DRAIN_S``."""
+        until_s = clock.monotonic_s() + LAST_DRAIN_S
+        while True:
+            self.round()
+            if not self._problem and self._drained.waiting == 0:
+                return
+            if clock.monotonic_s() >= until_s:
+                log.warning(
+                    "%d counter files are not acknowledged yet; the next start goes on",
+                    self._drained.waiting,
+                )
+                return
+            time.sleep(_LAST_DRAIN_PERIOD_S)
+
+    def _refresh_issuers(self, newest: NewestBeat) -> None:
+        if newest.beat.issuers.sha256 != self._issuers_sha256:
+            self._issuers = read_issuers(self._client, newest)
+            if self._issuers:
+                self._issuers_sha256 = newest.beat.issuers.sha256
+
+    def _note(self, problem: str) -> None:
+        if problem != self._problem:
+            if problem:
+                log.warning("%s", problem)
+            else:
+                log.info("all is well again")
+            self._problem = problem
+
+    def _write_status(self, now_s: int) -> None:
+        standing = self._renewal.standing(self._issuers, now_s)
+        content: dict[str, Any] = {
+            "pid": os.getpid(),
+            "host": self._host,
+            "time_ms": clock.now_ms(),
+            "beat_ms": self._newest.beat.time_ms if self._newest else None,
+            "problem": self._problem,
+            "certificates": [_certificate_status(item) for item in standing],
+            "counters": dataclasses.asdict(self._drained),
+        }
+        _replace(self._status_path, json.dumps(content, sort_keys=True).encode())
+
+
+def _certificate_status(item: IssuerStanding) -> dict[str, Any]:
+    signer = item.signer
+    return {
+        "issuer_id": item.issuer.issuer_id,
+        "service": item.issuer.service,
+        "generation": item.issuer.generation,
+        "state": item.state,
+        "problem": item.problem,
+        "serial": signer.serial if signer else None,
+        "not_before_s": signer.not_before_s if signer else None,
+        "not_after_s": signer.not_after_s if signer else None,
+        "renew_at_s": signer.renew_at_s if signer else None,
+    }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a status file; it says nothing worth an fsync each second."""
+    neighbour = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        neighbour.write_bytes(content)
+        neighbour.replace(path)
+    except OSError as exc:
+        log.warning("%s: %s", path, exc.strerror)
+
+
+def main(config_path: Path) -> int:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the key files again."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s agent %(levelname)s %(message)s"
+    )
+    # Blocked and waited for, so that no round is ever interrupted half-way.
+    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        settings = config.load_config(config_path)
+        client = connect(valkey_url(settings), VALKEY_ANSWER_S)
+        agent = HostAgent(settings, client)
+        while True:
+            agent.round()
+            caught = signal.sigtimedwait(numbers, settings.responder.drain_period_ms / 1000)
+            if caught is None:
+                continue
+            if caught.si_signo != signal.SIGHUP:
+                break
+            agent.reload()
+        agent.last_drain()
+        client.close()
+    except CertStatusError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
