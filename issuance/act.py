@@ -270,6 +270,12 @@ class Act:
             # The issuer-wide change has revoked this one; its own row has only not been reached yet.
             standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, issuer.key_event_ms or 0)
             revoked_seq = issuer.key_event_seq
+        if kind is ChangeKind.REASON_CHANGED and revoked_seq == issuer.key_event_seq is not None:
+            # The index gives every certificate of such an issuer the event's reason and time.
+            raise IllegalTransition(
+                f"{issuer.service} certificate {row.serial} was revoked with its issuer's key, change"
+                f" {revoked_seq}; that reason stands"
+            )
         try:
             after = standing_after(standing, kind, reason, self.time_ms, invalidity_s)
         except IllegalTransition as exc:

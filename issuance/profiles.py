@@ -1,0 +1,279 @@
+"""What certificates look like: CA, end entity, and OCSP responder.
+
+Knows: extensions, their order of importance and criticality, the names of CRL distribution
+points, and how long each kind may live.  Dates end with a legal day: 23:59:59 in Japan.
+Does not know: the register, keys on disk, or whether something may be issued.
+Source: RFC 5280 §4.2; RFC 6960 §4.2.2.2 (delegated responder), §4.2.2.2.1 (no check);
+Act arts. 7, 26 (contents: an authentication certificate carries no personal attribute).
+
+The policy identifiers lie under the arc kept for documentation (RFC 5612), so that nothing
+made here can pass for a certificate of the real service.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import date
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import (
+    AuthorityInformationAccessOID,
+    ExtendedKeyUsageOID,
+    NameOID,
+    ObjectIdentifier,
+)
+
+from certstatus import clock, oid
+from certstatus.crl import PointName, encode_distribution_points
+from certstatus.errors import PolicyViolation
+from issuance.ca_keys import CAKey, signature_hash
+
+SIGN = "SIGN"
+AUTH = "AUTH"
+STATUTORY_SERVICES = (SIGN, AUTH)
+
+CA_YEARS = 10
+RESPONDER_LIFE_S_MAX = 30 * clock.DAY_S
+_SERIAL_OCTETS = 16
+_POLICY_ARC = "1.3.6.1.4.1.32473.1"
+_POLICIES = {SIGN: f"{_POLICY_ARC}.1", AUTH: f"{_POLICY_ARC}.2"}
+_UNITS = {SIGN: "for digital signature", AUTH: "for user authentication"}
+
+SubjectKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+def new_serial() -> int:
+    """Return 16 random octets as a positive number whose DER has exactly 16 content octets.
+
+    RFC 5280 §4.1.2.2 allows 20; random, because sequential numbers can be counted through (Act art. 63).
+    """
+    first = 1 + secrets.randbelow(0x7F)
+    return int.from_bytes(bytes([first]) + secrets.token_bytes(_SERIAL_OCTETS - 1), "big")
+
+
+def serial_octets(serial: int) -> bytes:
+    """Return the content octets of *serial* as a DER INTEGER: minimal, two's complement."""
+    return serial.to_bytes(serial.bit_length() // 8 + 1, "big", signed=True)
+
+
+def ca_name(service: str, organization: str, unit: str) -> x509.Name:
+    """Return the issuer's name; all generations of a service share it byte for byte."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "JP"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit or _UNITS.get(service, service)),
+        ]
+    )
+
+
+def day_after_years(posix_s: int, years: int) -> int:
+    """Return the last second of the JST day *years* after that of *posix_s*.
+
+    29 February ends on 28 February in a common year.
+    """
+    day = clock.jst_day(posix_s)
+    try:
+        end = day.replace(year=day.year + years)
+    except ValueError:
+        end = day.replace(year=day.year + years, day=28)
+    return clock.jst_day_end_s((end - date(1970, 1, 1)).days)
+
+
+def day_after_days(posix_s: int, days: int) -> int:
+    """Return the last second of the JST day *days* after that of *posix_s*."""
+    return clock.jst_day_end_s(clock.jst_day_number(posix_s) + days)
+
+
+# --- where a certificate's CRLs are ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CRLNames:
+    """The names of one CRL scope, as they stand in certificates and, identically, in its CRLs.
+
+    ``complete`` goes into cRLDistributionPoints and into the IssuingDistributionPoint of complete
+    and delta CRLs alike; ``freshest`` into freshestCRL of certificates and complete CRLs.
+    """
+
+    complete: PointName
+    freshest: PointName
+
+
+def crl_names(ca: x509.Name, service: str, generation: int, base_url: str, scope: str = "all") -> CRLNames:
+    """Return the names of a scope: each carries the key's generation and the scope.
+
+    Clients match a CRL by issuer name and distribution point, and generations share the issuer
+    name; http and never https, which a client would need a CRL for (RFC 5280 §8).
+    """
+    kept = [
+        attribute for attribute in ca if attribute.oid in (NameOID.COUNTRY_NAME, NameOID.ORGANIZATION_NAME)
+    ]
+    directory_name = x509.Name(
+        [
+            *kept,
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "CRL Distribution Points"),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"g{generation}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, scope),
+        ]
+    ).public_bytes()
+    place = f"{base_url.rstrip('/')}/crl/{service.lower()}/g{generation}/{scope}"
+    return CRLNames(
+        complete=(directory_name, (f"{place}/complete.crl",)),
+        freshest=(directory_name, (f"{place}/delta.crl",)),
+    )
+
+
+# --- certificates ------------------------------------------------------------------------------------
+
+
+def sign_ca_certificate(key: CAKey, name: x509.Name, now_s: int) -> x509.Certificate:
+    """Return a self-signed CA certificate for *key*, good for ten years."""
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .serial_number(new_serial())
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .not_valid_before(clock.utc(now_s))
+        .not_valid_after(clock.utc(day_after_years(now_s, CA_YEARS)))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, signature_hash(key))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EndEntityProfile:
+    """What all end-entity certificates of one issuer share.
+
+    ``ca_certificate`` lends its name and SKI; ``freshest``: put freshestCRL in, which binds the
+    delta service for the life of the certificate.
+    """
+
+    service: str
+    ca_certificate: x509.Certificate
+    crl_names: CRLNames
+    ocsp_url: str
+    freshest: bool
+
+    def sign(
+        self, ca_key: CAKey, subject: x509.Name, public_key: SubjectKey, not_before_s: int, not_after_s: int
+    ) -> x509.Certificate:
+        """Return the certificate over *public_key*, under a new random serial number."""
+        builder = (
+            x509.CertificateBuilder()
+            .serial_number(new_serial())
+            .subject_name(subject)
+            .issuer_name(self.ca_certificate.subject)
+            .public_key(public_key)
+            .not_valid_before(clock.utc(not_before_s))
+            .not_valid_after(clock.utc(not_after_s))
+            .add_extension(authority_key_id(self.ca_certificate), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(
+                _key_usage(digital_signature=True, content_commitment=self.service == SIGN), critical=True
+            )
+            .add_extension(
+                x509.CertificatePolicies(
+                    [x509.PolicyInformation(ObjectIdentifier(policy_id(self.service)), None)]
+                ),
+                critical=True,
+            )
+            .add_extension(
+                x509.AuthorityInformationAccess(
+                    [
+                        x509.AccessDescription(
+                            AuthorityInformationAccessOID.OCSP,
+                            x509.UniformResourceIdentifier(self.ocsp_url),
+                        )
+                    ]
+                ),
+                critical=False,
+            )
+            .add_extension(_points(oid.CRL_DISTRIBUTION_POINTS, self.crl_names.complete), critical=False)
+        )
+        if self.freshest:
+            builder = builder.add_extension(
+                _points(oid.FRESHEST_CRL, self.crl_names.freshest), critical=False
+            )
+        return builder.sign(ca_key, signature_hash(ca_key))
+
+
+def sign_responder_certificate(
+    ca_key: CAKey,
+    ca_certificate: x509.Certificate,
+    host: str,
+    public_key: SubjectKey | ed25519.Ed25519PublicKey,
+    now_s: int,
+    life_s: int,
+) -> x509.Certificate:
+    """Return a delegated OCSP responder's certificate (RFC 6960 §4.2.2.2).
+
+    It says itself that nobody need check it (``0500``, not critical), so it is short-lived, and has
+    neither AIA nor CRL distribution point.  Takes: ``life_s`` at most 30 days.
+    Raises: PolicyViolation — longer, or beyond the CA certificate's end.
+    """
+    if not 0 < life_s <= RESPONDER_LIFE_S_MAX:
+        raise PolicyViolation(
+            f"a responder certificate lives 1..{RESPONDER_LIFE_S_MAX} s, asked for {life_s}"
+        )
+    if clock.utc(now_s + life_s) > ca_certificate.not_valid_after_utc:
+        raise PolicyViolation("the responder certificate would outlive the CA certificate")
+    kept = [attribute for attribute in ca_certificate.subject if attribute.oid != NameOID.COMMON_NAME]
+    subject = x509.Name([*kept, x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder {host}"[:64])])
+    return (
+        x509.CertificateBuilder()
+        .serial_number(new_serial())
+        .subject_name(subject)
+        .issuer_name(ca_certificate.subject)
+        .public_key(public_key)
+        .not_valid_before(clock.utc(now_s))
+        .not_valid_after(clock.utc(now_s + life_s))
+        .add_extension(authority_key_id(ca_certificate), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
+        .add_extension(x509.OCSPNoCheck(), critical=False)
+        .sign(ca_key, signature_hash(ca_key))
+    )
+
+
+def authority_key_id(ca_certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return the AKI of what a CA issues: its SKI copied, however that was made."""
+    ski = ca_certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier(ski.digest, None, None)
+
+
+def policy_id(service: str) -> str:
+    """Return the certificate policy of a service, dotted."""
+    return _POLICIES.get(service, f"{_POLICY_ARC}.3")
+
+
+def _points(extension_id: str, name: PointName) -> x509.UnrecognizedExtension:
+    # The CRL encoder's own bytes: the name in a CRL must be the identical one (RFC 5280 §5.2.5).
+    return x509.UnrecognizedExtension(ObjectIdentifier(extension_id), encode_distribution_points([name]))
+
+
+def _key_usage(
+    *,
+    digital_signature: bool = False,
+    content_commitment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=content_commitment,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )

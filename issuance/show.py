@@ -1,0 +1,144 @@
+"""What the register holds about one certificate, and what a verifier is told now.
+
+Knows: the certificate, its changes by number, and deriving the OCSP answer from the state, the
+issuer's CA-key event and its policy on expired certificates.
+Does not know: what any worker has actually answered.
+Source: RFC 6960 §2.2, §4.4.4; Act arts. 15, 34 (loss of effect), 18, 37 (what is provided).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from certstatus import clock
+from certstatus.changes import ChangeKind
+from issuance import history, schema
+from issuance.act import reason_name, utc_text
+from issuance.issuers import IssuerRecord, read_issuers
+from issuance.revoke import FoundCertificate
+from issuance.schema import CertificateState
+from issuance.store import Store
+from issuance.transitions import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChange:
+    """One change in a certificate's life; ``reason`` by its RFC 5280 name or None."""
+
+    seq: int
+    kind: str
+    recorded_at: str
+    reason: str | None
+    ground: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """All there is to say about one certificate.
+
+    ``answer``: what OCSP says now, "good", "revoked", "unknown" or "unauthorized"; ``why`` in a sentence.
+    """
+
+    service: str
+    generation: int
+    issuer_id: int
+    serial: str
+    state: str
+    not_before: str | None
+    not_after: str
+    revoked_at: str | None
+    reason: str | None
+    invalidity: str | None
+    origin: str
+    changes: tuple[ShownChange, ...]
+    answer: str
+    why: str
+    certificate_der: bytes | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as plain JSON values; the certificate in hex."""
+        values = asdict(self)
+        der = values.pop("certificate_der")
+        values["certificate"] = None if der is None else der.hex()
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+
+def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
+    """Return what the register holds about a certificate, as of one moment."""
+    table, records = schema.certificate, schema.issue_record
+    with store.reading(repeatable=True) as connection:
+        row = connection.execute(
+            sa.select(table, records.c.certificate_der)
+            .select_from(table.outerjoin(records, records.c.issued_seq == table.c.issued_seq))
+            .where(table.c.service == found.service, table.c.serial == found.serial.hex())
+        ).one()
+        state = connection.execute(sa.select(schema.store_state)).one()
+        standing = history.standings(connection, [row.issued_seq], state.seq)[row.issued_seq]
+        issuer = next(item for item in read_issuers(connection) if item.issuer_id == row.issuer_id)
+        changes = [
+            _shown(change)
+            for change in connection.execute(
+                sa.select(schema.change)
+                .where(
+                    sa.or_(
+                        schema.change.c.certificate_seq == row.issued_seq,
+                        schema.change.c.seq == issuer.key_event_seq,
+                    )
+                )
+                .order_by(schema.change.c.seq)
+            )
+        ]
+    answer, why = answer_for(issuer, standing, row.not_after_day, max(now_s, state.time_ms // 1000))
+    revoked = standing.state is not CertificateState.VALID
+    return ShownCertificate(
+        service=row.service,
+        generation=issuer.generation,
+        issuer_id=row.issuer_id,
+        serial=row.serial,
+        state=standing.state.name.lower(),
+        not_before=None if row.not_before_s is None else utc_text(row.not_before_s * 1000),
+        not_after=utc_text(row.not_after_s * 1000),
+        revoked_at=utc_text(standing.revoked_at_ms) if revoked and standing.revoked_at_ms else None,
+        reason=reason_name(standing.reason) if revoked else None,
+        invalidity=utc_text(standing.invalidity_s * 1000) if standing.invalidity_s else None,
+        origin=row.origin,
+        changes=tuple(changes),
+        answer=answer,
+        why=why,
+        certificate_der=row.certificate_der,
+    )
+
+
+def answer_for(issuer: IssuerRecord, standing: Standing, not_after_day: int, now_s: int) -> tuple[str, str]:
+    """Return what an entitled verifier is told about a certificate at *now_s*, and why."""
+    if clock.jst_day_number(now_s) > not_after_day:
+        ended = f"its last day was {clock.jst_day(clock.jst_day_end_s(not_after_day)).isoformat()}"
+        if issuer.policy.expired != "last":
+            return (
+                issuer.policy.expired,
+                f"expired: {ended}, and the policy for that is {issuer.policy.expired}",
+            )
+        if standing.state is CertificateState.VALID:
+            return "good", f"expired: {ended}; the policy is to repeat the last status"
+    if standing.state is CertificateState.VALID:
+        return "good", "issued, and nothing was recorded against it"
+    since = utc_text(standing.revoked_at_ms or 0)
+    if standing.state is CertificateState.HELD:
+        return "revoked", f"on hold since {since}"
+    return "revoked", f"revoked since {since} ({reason_name(standing.reason)})"
+
+
+def _shown(row: sa.Row[Any]) -> ShownChange:
+    return ShownChange(
+        seq=row.seq,
+        kind=ChangeKind(row.kind).name.lower().replace("_", "-"),
+        recorded_at=utc_text(row.recorded_ms),
+        reason=None if row.reason is None else reason_name(row.reason),
+        ground=row.ground,
+        detail=row.detail,
+    )
