@@ -251,9 +251,8 @@ def test_worker_can_start_from_previous_snapshot_until_the_next(
             feed.step()
             for seq in seqs[-2:]:
                 assert client.exists(keys.manifest(seq), keys.chunk(seq, 0)) == 2
-                reading = follow(
-                    valkey, keys_epoch(store), publisher_key.public_key(), seq, store.chain_at(seq)
-                )
+                chain = store.chain_at(seq)
+                reading = follow(valkey, epoch, publisher_key.public_key(), seq, chain)
                 assert reading.applied == list(range(seq + 1, store.state().seq + 1))
     assert feed.rebuilds == 1
 
