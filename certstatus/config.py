@@ -37,9 +37,9 @@ def _choice(default: str, *choices: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class InstallationConfig:
-    """Where this installation keeps its state."""
+    """Where this installation keeps its state: "." is the folder that the file is in."""
 
-    state: str = "var/dev"
+    state: str = "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ class Config:
 
     @property
     def state(self) -> Path:
-        """The state folder; a relative one counts from the current directory."""
-        return Path(self.installation.state)
+        """The state folder; a relative one counts from the folder of the configuration file."""
+        return Path(self.file).parent / self.installation.state
 
     @property
     def store_url(self) -> str:
