@@ -156,7 +156,7 @@ def encode_entries(entries: Iterable[CRLEntry], *, delta: bool) -> bytes:
     Cost:    about 0.2 s for 100,000.
     """
     ordered = sorted(entries, key=_serial_value)
-    previous = b""
+    previous: bytes | None = None
     for entry in ordered:
         if entry.serial == previous:
             raise CRLCheckFailed(["pkix.crl_serial_duplicate"])
