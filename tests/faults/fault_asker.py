@@ -113,8 +113,8 @@ class Asker:
         if self._random.random() < 0.4:
             path = base64.b64encode(request).decode().replace("+", "%2B").replace("/", "%2F")
             return f"GET /ocsp/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-        head = f"POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: {len(request)}\r\n\r\n"
-        return head.encode() + request
+        head = "POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\n"
+        return f"{head}Content-Length: {len(request)}\r\n\r\n".encode() + request
 
     def _exchange(self, message: bytes) -> bytes:
         if self._socket is None:
@@ -125,9 +125,7 @@ class Asker:
         while b"\r\n\r\n" not in self._buffer:
             self._receive()
         head, _, rest = self._buffer.partition(b"\r\n\r\n")
-        fields = dict(
-            line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if b": " in line
-        )
+        fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if b": " in line)
         length = int(fields[b"content-length"])
         self._buffer = rest
         while len(self._buffer) < length:
@@ -154,8 +152,8 @@ class Asker:
             self._socket = None
 
     def _write(self, sent_ns: int, issuer_id: int, serial: str, outcome: str, nonce: bytes | None) -> None:
-        line = f"{sent_ns} {time.monotonic_ns()} {issuer_id} {serial} {outcome} {nonce.hex() if nonce else '-'}\n"
-        self._answers.write(line)
+        told = nonce.hex() if nonce else "-"
+        self._answers.write(f"{sent_ns} {time.monotonic_ns()} {issuer_id} {serial} {outcome} {told}\n")
 
 
 def main() -> None:

@@ -1,0 +1,278 @@
+"""An installation to be mistreated: real processes, and ways to break each of them.
+
+Knows: starting and stopping ``certstatus serve`` in a state folder, finding the process of each
+role, killing it, harming what Valkey holds, and stepping the clock that all of it sees.
+Does not know: what is right; that is the oracle's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import redis
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+ROLES = {
+    "feed": "publisher.feed_process",
+    "builder": "publisher.builder",
+    "agent": "responder.host_agent",
+    "worker": "responder.worker",
+}
+CONFIG = """
+[installation]
+state = "{state}"
+
+[index]
+age_max_s = 5
+snapshot_period_s = 4
+snapshot_changes_max = 200
+
+[responder]
+port = {port}
+admin_port = {admin_port}
+workers = 3
+
+[[issuer]]
+service = "SIGN"
+validity_good_s = 30
+validity_revoked_s = 30
+validity_unknown_s = 10
+crl_period_s = 20
+crl_validity_s = 60
+delta_period_s = 5
+delta_validity_s = 30
+base_url = "http://127.0.0.1:{port}"
+
+[[issuer]]
+service = "AUTH"
+key = "p256"
+validity_good_s = 30
+validity_revoked_s = 30
+validity_unknown_s = 10
+base_url = "http://127.0.0.1:{port}"
+
+[[issuer]]
+service = "CORP"
+hold = true
+access = "public"
+validity_good_s = 30
+validity_revoked_s = 30
+validity_unknown_s = 10
+crl_period_s = 20
+crl_validity_s = 60
+delta_period_s = 5
+delta_validity_s = 30
+base_url = "http://127.0.0.1:{port}"
+"""
+
+
+def free_port() -> int:
+    """Return a TCP port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class FaultInstallation:
+    """One installation below *folder*; its clock can be stepped if libfaketime is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.config = self.state / "certstatus.toml"
+        self.port = free_port()
+        self._clock_file = folder / "clock"
+        self._clock_file.write_text("+0\n")
+        self.environment = os.environ | {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        self._serve: subprocess.Popen[bytes] | None = None
+        self._log = (folder / "serve.log").open("ab")
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def init(self) -> None:
+        """Make the installation; nothing runs yet."""
+        self.state.mkdir()
+        self.config.write_text(CONFIG.format(state=self.state, port=self.port, admin_port=free_port()))
+        self.run("init")
+
+    def run(self, *arguments: str, timeout_s: float = 120) -> str:
+        """Run one ``certstatus`` command to its end and return what it printed."""
+        done = subprocess.run(
+            [*self.command(), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(
+                f"certstatus {arguments}: exit {done.returncode}: {done.stderr}{done.stdout}"
+            )
+        return done.stdout
+
+    def command(self) -> list[str]:
+        """The beginning of every ``certstatus`` command line here."""
+        return [sys.executable, "-m", "certstatus.cli", "--config", str(self.config)]
+
+    def serve(self) -> None:
+        """Start ``certstatus serve``; does not wait for it."""
+        self._serve = subprocess.Popen(
+            [*self.command(), "serve"], env=self.environment, stdout=self._log, stderr=self._log
+        )
+
+    def stop(self) -> int:
+        """Stop ``serve`` as Ctrl-C does; return its exit code."""
+        assert self._serve is not None
+        self._serve.send_signal(signal.SIGINT)
+        code = self._serve.wait(60)
+        self._serve = None
+        return code
+
+    def wait_ready(self, timeout_s: float = 60) -> float:
+        """Wait until the public listener says it is ready; return the seconds that took."""
+        began = time.monotonic()
+        while time.monotonic() - began < timeout_s:
+            if self.is_ready():
+                return time.monotonic() - began
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {timeout_s} s")
+
+    def is_ready(self) -> bool:
+        """Ask /readyz once."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+    def processes(self, role: str) -> list[int]:
+        """Return the pids of a role of this installation."""
+        wanted = ROLES[role]
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                except OSError:
+                    continue
+                if str(self.config) in words and any(wanted in word for word in words):
+                    found.append(int(folder.name))
+        return sorted(found)
+
+    # --- faults ----------------------------------------------------------------------------------
+
+    def kill(self, role: str, which: int = 0) -> None:
+        """``kill -9`` one process of *role*, if there is one at this moment."""
+        pids = self.processes(role)
+        if pids:
+            try:
+                os.kill(pids[which % len(pids)], signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def pause(self, role: str, seconds: float) -> None:
+        """Stop a process of *role* with SIGSTOP and let it go on after *seconds*."""
+        pids = self.processes(role)
+        if pids:
+            try:
+                os.kill(pids[0], signal.SIGSTOP)
+                time.sleep(seconds)
+                os.kill(pids[0], signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+
+    def kill_supervisor(self) -> None:
+        """``kill -9`` the supervisor and start ``serve`` again at once."""
+        assert self._serve is not None
+        self._serve.kill()
+        self._serve.wait()
+        self.serve()
+
+    def kill_valkey(self) -> None:
+        """``kill -9`` the private Valkey; the supervisor starts another, which is empty."""
+        with self.valkey() as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGKILL)
+
+    def valkey(self) -> redis.Redis:
+        """Return a client of the private Valkey."""
+        from certstatus.config import load_config
+        from certstatus.private_valkey import socket_path
+
+        return redis.Redis(
+            unix_socket_path=str(socket_path(load_config(self.config).state)), socket_timeout=5
+        )
+
+    def harm_valkey(self, how: str) -> None:
+        """Harm what Valkey holds: flush, truncate, drop_last, drop_documents or drop_chunks."""
+        with self.valkey() as client:
+            streams = list(client.keys("*:stream"))
+            if how == "flush":
+                client.flushall()
+            elif how == "truncate":
+                for key in streams:
+                    client.xtrim(key, maxlen=3, approximate=False)
+            elif how == "drop_last":
+                for key in streams:
+                    for entry, _ in client.xrevrange(key, count=4):
+                        client.xdel(key, entry)
+            elif how == "drop_stream":
+                client.delete(*streams)
+            else:
+                pattern = {"drop_documents": "*:doc:*", "drop_chunks": "*:snap:*"}[how]
+                for key in client.keys(pattern):
+                    client.delete(key)
+
+    def step_clock(self, offset_s: int) -> None:
+        """Move the clock that every process of the installation sees to real time + *offset_s*."""
+        neighbour = self._clock_file.with_suffix(".new")
+        neighbour.write_text(f"{offset_s:+d}\n")
+        neighbour.rename(self._clock_file)
+
+    def second_publisher(self) -> subprocess.Popen[bytes]:
+        """Start another feed process beside the one that runs."""
+        return subprocess.Popen(
+            [sys.executable, "-m", ROLES["feed"], str(self.config)],
+            env=self.environment,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def issuer_hashes(self) -> dict[str, dict[str, str]]:
+        """Return, for the askers, issuer_id -> CertID hash number -> name hash + key hash."""
+        from certstatus.cert_id import issuer_hashes
+
+        hashes = {}
+        for issuer in self.issuers():
+            table = issuer_hashes(bytes.fromhex(issuer["names"][0]), bytes.fromhex(issuer["spki"]))
+            hashes[str(issuer["issuer_id"])] = {str(alg): value.hex() for alg, value in table.items()}
+        return hashes
+
+    def issuers(self) -> list[dict[str, object]]:
+        """Return the published issuer table's issuers."""
+        from certstatus.config import load_config
+        from issuance.store import Store
+
+        with Store.open(load_config(self.config).store_url) as store:
+            publication = store.publication("issuers")
+            assert publication is not None
+            assert publication.body is not None
+            issuers: list[dict[str, object]] = json.loads(publication.body)["issuers"]
+            return issuers
