@@ -75,7 +75,8 @@ def wait_for_workers(
         leases = store.leases()
         now = now_ms()
         live = [lease for lease in leases if lease.lease_until_ms > now]
-        for word in (*leases, *_read(read_acks, live)):
+        words = [WorkerAck(item.host, item.slot, item.incarnation, item.applied_seq) for item in leases]
+        for word in words + _read(read_acks, live):
             if word.applied_seq >= seq:
                 heard.add((WorkerName(word.host, word.slot), word.incarnation))
         standing = {WorkerName(lease.host, lease.slot): lease for lease in leases}

@@ -1,0 +1,272 @@
+"""A backup: one tar with all tables, the CA keys, the secrets and the published CRLs.
+
+::
+
+    manifest.json            format, when, where the sequence stood, and size and SHA-256 of all others
+    tables/<table>.jsonl     one JSON object per row, octets in base64, all from one moment
+    ca/*, secrets/*          key files as they are (the CA keys stay encrypted)
+    crl/...                  published CRLs
+    certstatus.toml          the configuration, if there is one
+
+Knows: writing that, and reading it back with every hash checked.
+Does not know: what a restored installation must do differently (``restore``).
+Source: Act arts. 44 (loss and damage), 8, 16, 27, 35 (what is to be kept).
+
+Whoever has the file can sign as the CA if it holds the passphrase too: it is readable by its
+owner only, and belongs under lock and key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from certstatus import __version__
+from certstatus.durable import sync_folder
+from certstatus.errors import IntegrityError, StoreError
+from issuance import schema
+from issuance.store import Store, StoreState
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+_ROWS_AT_ONCE = 1000
+# Folders of an installation that belong in a backup, and single files.
+_FOLDERS = ("ca", "secrets", "crl")
+_FILES = ("certstatus.toml",)
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup holds."""
+
+    path: Path
+    bytes: int
+    seq: int
+    rows: dict[str, int]
+    files: int
+
+
+class Member(NamedTuple):
+    """Size and SHA-256 (hex) of one file in the tar."""
+
+    bytes: int
+    sha256: str
+
+
+class OpenedBackup:
+    """A backup unpacked into a folder, every file checked against the manifest."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.schema_revision: str = manifest["schema_revision"]
+        self.made_ms: int = manifest["made_ms"]
+        state = manifest["state"]
+        self.state = StoreState(
+            bytes.fromhex(state["epoch"]),
+            state["base_seq"],
+            state["seq"],
+            state["time_ms"],
+            bytes.fromhex(state["chain"]),
+        )
+        self.files = [PurePosixPath(name) for name in manifest["files"]]
+
+    def below(self, top: str) -> list[Path]:
+        """Return the files under a folder of the tar, relative to it."""
+        return [Path(*name.parts[1:]) for name in self.files if name.parts[0] == top and len(name.parts) > 1]
+
+    def rows(self, table: sa.Table) -> Iterator[list[dict[str, Any]]]:
+        """Yield a table's rows in lists, ready to be inserted."""
+        octets = {column.name for column in table.columns if isinstance(column.type, sa.LargeBinary)}
+        lot: list[dict[str, Any]] = []
+        with (self.folder / "tables" / f"{table.name}.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                row: dict[str, Any] = json.loads(line)
+                for name in octets:
+                    if row[name] is not None:
+                        row[name] = base64.b64decode(row[name])
+                lot.append(row)
+                if len(lot) == _ROWS_AT_ONCE:
+                    yield lot
+                    lot = []
+        if lot:
+            yield lot
+
+
+def backup(
+    store: Store, state: Path, destination: Path, now_ms: int, progress: Progress | None = None
+) -> BackupReport:
+    """Write a backup of the installation in *state* to *destination*; the service may go on meanwhile.
+
+    Raises: StoreError — the store cannot be read; OSError — disk full: nothing is left then.
+    """
+    members: dict[str, Member] = {}
+    rows: dict[str, int] = {}
+    neighbour = destination.with_name(f".{destination.name}.{os.getpid()}.new")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=destination.parent) as name:
+            folder = Path(name)
+            store_state = _dump(store, folder, members, rows, progress)
+            sources = {f"tables/{table.name}.jsonl": folder / f"{table.name}.jsonl" for table in _tables()}
+            for source, path in _installation_files(state):
+                members[source], sources[source] = _member(path), path
+            manifest = {
+                "format": FORMAT,
+                "made_ms": now_ms,
+                "version": __version__,
+                "schema_revision": schema.SCHEMA_REVISION,
+                "state": {
+                    "epoch": store_state.epoch.hex(),
+                    "base_seq": store_state.base_seq,
+                    "seq": store_state.seq,
+                    "time_ms": store_state.time_ms,
+                    "chain": store_state.chain.hex(),
+                },
+                "rows": rows,
+                "files": {source: member._asdict() for source, member in members.items()},
+            }
+            _write_tar(neighbour, manifest, sources, members)
+        neighbour.rename(destination)
+    except BaseException:
+        neighbour.unlink(missing_ok=True)
+        raise
+    sync_folder(destination.parent)
+    return BackupReport(destination, destination.stat().st_size, store_state.seq, rows, len(members))
+
+
+def _dump(
+    store: Store,
+    folder: Path,
+    members: dict[str, Member],
+    rows: dict[str, int],
+    progress: Progress | None,
+) -> StoreState:
+    with store.reading(repeatable=True) as connection:
+        row = connection.execute(sa.select(schema.store_state)).one()
+        for table in _tables():
+            path = folder / f"{table.name}.jsonl"
+            rows[table.name] = _dump_table(connection, table, path)
+            members[f"tables/{table.name}.jsonl"] = _member(path)
+            if progress is not None:
+                progress(table.name, rows[table.name])
+    return StoreState(row.epoch, row.base_seq, row.seq, row.time_ms, row.chain)
+
+
+def _dump_table(connection: sa.Connection, table: sa.Table, path: Path) -> int:
+    octets = [column.name for column in table.columns if isinstance(column.type, sa.LargeBinary)]
+    count = 0
+    query = sa.select(table).order_by(*table.primary_key.columns)
+    with path.open("w", encoding="utf-8") as file:
+        # Streamed: no table need fit into memory.
+        for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+            values = dict(row._mapping)
+            for name in octets:
+                if values[name] is not None:
+                    values[name] = base64.b64encode(values[name]).decode()
+            file.write(json.dumps(values, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+def _tables() -> list[sa.Table]:
+    """Return all tables, each after those it refers to."""
+    return list(schema.metadata.sorted_tables)
+
+
+def _installation_files(state: Path) -> Iterator[tuple[str, Path]]:
+    for name in _FILES:
+        if (state / name).is_file():
+            yield name, state / name
+    for top in _FOLDERS:
+        for path in sorted((state / top).rglob("*")):
+            # A leading dot marks what somebody is still writing.
+            if path.is_file() and not path.name.startswith("."):
+                yield f"{top}/{path.relative_to(state / top).as_posix()}", path
+
+
+def _write_tar(
+    path: Path, manifest: dict[str, Any], sources: dict[str, Path], members: dict[str, Member]
+) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
+        with tarfile.open(fileobj=raw, mode="w") as tar:
+            text = json.dumps(manifest, sort_keys=True, indent=1).encode()
+            _add(tar, _MANIFEST, io.BytesIO(text), len(text), 0o600)
+            for name, source in sources.items():
+                with source.open("rb") as file:
+                    # A CRL or key file never changes under its name, so its size is still what was hashed.
+                    _add(tar, name, file, members[name].bytes, source.stat().st_mode & 0o777)
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = mode
+    tar.addfile(member, content)
+
+
+def _member(path: Path) -> Member:
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return Member(size, digest.hexdigest())
+
+
+@contextmanager
+def opened(path: Path, work_folder: Path) -> Iterator[OpenedBackup]:
+    """Unpack the backup at *path* below *work_folder* and check it; removed again at the end.
+
+    Raises: StoreError — not a backup, or made by another version; IntegrityError — a file in it is
+            missing, too much, or not what the manifest says.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=".restore-", dir=work_folder))
+    try:
+        try:
+            with tarfile.open(path, "r:") as tar:
+                tar.extractall(folder, filter="data")
+            manifest = json.loads((folder / _MANIFEST).read_bytes())
+        except (tarfile.TarError, OSError, ValueError) as exc:
+            raise StoreError(f"{path}: not a backup: {exc}") from exc
+        if manifest.get("format") != FORMAT:
+            raise StoreError(f"{path}: backup format {manifest.get('format')}, this version reads {FORMAT}")
+        if manifest["schema_revision"] != schema.SCHEMA_REVISION:
+            raise StoreError(
+                f"{path}: schema revision {manifest['schema_revision']}, this version restores"
+                f" {schema.SCHEMA_REVISION}; restore it with the version that made it"
+            )
+        _check_files(folder, manifest["files"])
+        yield OpenedBackup(folder, manifest)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _check_files(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).as_posix() != _MANIFEST
+    }
+    for name in sorted(found ^ expected.keys()):
+        raise IntegrityError(f"backup: {name} is {'not in the manifest' if name in found else 'missing'}")
+    for name, member in expected.items():
+        if _member(folder / name) != Member(**member):
+            raise IntegrityError(f"backup: {name} is not what the manifest says")

@@ -1,0 +1,461 @@
+"""Bringing an installation back from a backup, without ever unsaying what was said since.
+
+Knows: that the restored store begins a new, later epoch; that its sequence and CRL numbers start
+above anything that can have been published; that revocations found in published CRLs (and in the
+store that is being replaced, where it can still be read) are recorded anew, also for certificates
+of which the backup knows nothing.
+Does not know: how a backup is laid out (``backup``), or what Valkey and the responders do with a
+new epoch.
+Source: Act arts. 15(1), 34(1) (no way back from a revocation); RFC 5280 §5.2.3 (CRL numbers).
+
+What cannot be brought back: issue records made after the backup.  Their certificates are answered
+``unknown``, or ``revoked`` if a CRL lists them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from certstatus.changes import ChangeKind, fingerprint, first_chain
+from certstatus.durable import sync_folder
+from certstatus.errors import StoreError
+from certstatus.publisher_key import load_index_key
+from issuance import backup, crl_register, database, schema
+from issuance.act import RECOVERED, Act, reason_name, utc_text
+from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
+from issuance.provisions import ProvisionCell
+from issuance.published_crls import PublishedState, read_published
+from issuance.schema import CertificateState
+from issuance.store import Store, StoreState, make_epoch
+from issuance.transitions import CERTIFICATE_HOLD
+from issuance.verifiers import publish_entitlements
+
+# What may have been published beyond the last trace of it that was found.
+SEQ_GAP = 1_000_000
+CRL_NUMBER_GAP = 1_000
+_FENCE_GAP = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did.
+
+    ``recorded_again``: revocations and holds newer than the backup; ``without_record``: how many of
+    them are of certificates that the backup does not know.
+    """
+
+    epoch: bytes
+    base_seq: int
+    seq: int
+    recorded_again: int
+    without_record: int
+    crls_read: int
+
+
+class _Revoked(NamedTuple):
+    """A revocation (or hold) that must stand after the restore."""
+
+    reason: int | None
+    revoked_at_s: int
+    invalidity_s: int
+    not_after_s: int | None
+    told_by: str
+
+
+@dataclass(slots=True)
+class _Before:
+    """What the replaced store still had to say, if it could be read."""
+
+    state: StoreState | None = None
+    crl_numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    fences: dict[str, int] = field(default_factory=dict)
+    revoked: dict[tuple[bytes, bytes], _Revoked] = field(default_factory=dict)
+    provisions: list[ProvisionCell] = field(default_factory=list)
+
+
+def restore(
+    backup_path: Path,
+    state: Path,
+    url: str,
+    now_ms: int,
+    *,
+    crl_folders: Sequence[Path] = (),
+    last_seq: int = 0,
+) -> RestoreReport:
+    """Make the installation in *state* and the store at *url* anew from a backup.
+
+    Takes:  ``crl_folders``: further places with published CRLs, for instance a responder host's
+            copies; ``last_seq``: the highest number ever seen in a beat, if known.
+    Safe to run again after it was interrupted.  What was there is kept beside it, by another name.
+    Raises: StoreError — no backup, or the installation is being served; IntegrityError — the backup is
+            damaged; KeyFileError — it has no index key.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with _nobody_serves(state), backup.opened(backup_path, state) as opened:
+        before = _read_before(url)
+        # Files first: a store is never there without the keys its rows rely on.
+        for top in ("ca", "secrets"):
+            _put_files(opened, top, state, replace=True)
+        _put_files(opened, "crl", state, replace=False)
+        if not (state / "certstatus.toml").exists() and (opened.folder / "certstatus.toml").exists():
+            shutil.copy(opened.folder / "certstatus.toml", state / "certstatus.toml")
+        index_key = load_index_key(state / "secrets" / "index.key")
+        folders = [folder for folder in (state / "crl", *crl_folders) if folder.is_dir()]
+        with _new_store(url) as connection:
+            for table in schema.metadata.sorted_tables:
+                for rows in opened.rows(table):
+                    connection.execute(sa.insert(table), rows)
+            published = read_published(folders, read_issuers(connection), opened.state.time_ms // 1000)
+            return _begin_epoch(connection, opened, before, published, index_key, now_ms, last_seq)
+
+
+# --- the new epoch -----------------------------------------------------------------------------------
+
+
+def _begin_epoch(
+    connection: sa.Connection,
+    opened: backup.OpenedBackup,
+    before: _Before,
+    published: dict[int, PublishedState],
+    index_key: bytes,
+    now_ms: int,
+    last_seq: int,
+) -> RestoreReport:
+    known = [opened.state] + ([before.state] if before.state is not None else [])
+    epoch = make_epoch(max([now_ms, *(int.from_bytes(item.epoch[:8], "big") + 1 for item in known)]))
+    base_seq = max([last_seq, *(item.seq for item in known)]) + SEQ_GAP
+    newest_crl_ms = max((item.this_update_s * 1000 for item in published.values()), default=0)
+    time_ms = max([now_ms, newest_crl_ms, *(item.time_ms for item in known)])
+    connection.execute(
+        sa.update(schema.store_state).values(
+            epoch=epoch, base_seq=base_seq, seq=base_seq, time_ms=time_ms, chain=first_chain(epoch)
+        )
+    )
+    connection.execute(
+        sa.insert(schema.epoch).values(epoch=epoch, base_seq=base_seq, started_ms=time_ms, cause="restored")
+    )
+    # Those of the old epoch: snapshots lie before the base, workers and publishers are gone.
+    connection.execute(sa.delete(schema.publication))
+    connection.execute(sa.delete(schema.worker_lease))
+    _lift_fences(connection, before)
+    _lift_crl_numbers(connection, before, published)
+    if before.provisions:
+        # What was provided was provided, whatever becomes of the register.
+        _carry_provisions(connection, before.provisions)
+    act = Act(connection, base_seq, time_ms, first_chain(epoch))
+    again, unknown = _record_again(act, read_issuers(connection), published, before, index_key)
+    act.record(ChangeKind.ISSUERS, ground="restored")
+    publish_issuers(act)
+    act.record(ChangeKind.ENTITLEMENTS, ground="restored")
+    publish_entitlements(act)
+    act.flush()
+    connection.execute(sa.update(schema.store_state).values(seq=act.seq, chain=act.chain))
+    crls = sum(item.crls for item in published.values())
+    return RestoreReport(epoch, base_seq, act.seq, again, unknown, crls)
+
+
+def _lift_fences(connection: sa.Connection, before: _Before) -> None:
+    """Put every fence above any that a publisher of the old epoch may still hold."""
+    table = schema.publisher_lease
+    fences = {row.name: row.fence for row in connection.execute(sa.select(table.c.name, table.c.fence))}
+    connection.execute(sa.delete(table))
+    for name in fences.keys() | before.fences.keys():
+        fence = max(fences.get(name, 0), before.fences.get(name, 0)) + _FENCE_GAP
+        connection.execute(sa.insert(table).values(name=name, holder="restored", fence=fence, until_ms=0))
+
+
+def _lift_crl_numbers(
+    connection: sa.Connection, before: _Before, published: dict[int, PublishedState]
+) -> None:
+    table = schema.crl_scope
+    numbers = {(row.issuer_id, row.scope): row.last_number for row in connection.execute(sa.select(table))}
+    issuers = {row.issuer_id for row in connection.execute(sa.select(schema.issuer.c.issuer_id))}
+    found = {
+        (issuer_id, scope): number
+        for issuer_id, item in published.items()
+        for scope, number in item.numbers.items()
+    }
+    for source in (before.crl_numbers, found):
+        for key, number in source.items():
+            if key[0] in issuers:
+                numbers[key] = max(number, numbers.get(key, 0))
+    connection.execute(sa.delete(table))
+    for (issuer_id, scope), number in sorted(numbers.items()):
+        connection.execute(
+            sa.insert(table).values(issuer_id=issuer_id, scope=scope, last_number=number + CRL_NUMBER_GAP)
+        )
+    connection.execute(
+        sa.update(schema.crl)
+        .where(schema.crl.c.state == crl_register.ALLOCATED)
+        .values(state=crl_register.WITHDRAWN)
+    )
+
+
+def _carry_provisions(connection: sa.Connection, cells: list[ProvisionCell]) -> None:
+    from issuance import provisions
+
+    for piece in provisions.pieces(cells):
+        provisions.record(connection, piece)
+
+
+def _record_again(
+    act: Act,
+    issuers: list[IssuerRecord],
+    published: dict[int, PublishedState],
+    before: _Before,
+    index_key: bytes,
+) -> tuple[int, int]:
+    """Record what was revoked after the backup.  Gives: (all, those without an issue record)."""
+    again = unknown = 0
+    for issuer in issuers:
+        wanted = {
+            serial: revoked for (spki, serial), revoked in before.revoked.items() if spki == issuer.spki_der
+        }
+        state = published[issuer.issuer_id]
+        # What a CRL says was published, so it goes before what only the lost store knew.
+        for serial, entry in (*state.held.items(), *state.revoked.items()):
+            not_after_s = wanted[serial].not_after_s if serial in wanted else None
+            wanted[serial] = _Revoked(
+                entry.reason, entry.revoked_at_s, entry.invalidity_s, not_after_s, f"CRL {entry.crl_number}"
+            )
+        for serial, revoked in wanted.items():
+            found = _state_of(act, issuer.issuer_id, serial)
+            held = revoked.reason == CERTIFICATE_HOLD
+            if found is CertificateState.REVOKED or (held and found is CertificateState.HELD):
+                continue
+            if held and not issuer.policy.hold:
+                continue
+            if found is None:
+                _record_unknown(act, issuer, serial, revoked, index_key)
+                unknown += 1
+            act.record(
+                ChangeKind.HELD if held else ChangeKind.REVOKED,
+                issuer_id=issuer.issuer_id,
+                serial=serial,
+                reason=revoked.reason,
+                # Recorded now, for the sequence knows no past; without effect since then.
+                invalidity_s=0 if held else revoked.invalidity_s or revoked.revoked_at_s,
+                ground="restored",
+                detail=_detail(revoked),
+            )
+            again += 1
+    return again, unknown
+
+
+def _record_unknown(
+    act: Act, issuer: IssuerRecord, serial: bytes, revoked: _Revoked, index_key: bytes
+) -> None:
+    """Record that a certificate existed of which nothing but its revocation is known."""
+    # It cannot outlive the CA certificate, so until then its entry stays on the CRLs.
+    ca_ends_s = int(issuer.ca_certificate.not_valid_after_utc.timestamp())
+    act.record(
+        ChangeKind.ISSUED,
+        issuer_id=issuer.issuer_id,
+        serial=serial,
+        fingerprint=fingerprint(serial, index_key),
+        not_after_s=revoked.not_after_s or ca_ends_s,
+        ground="restored",
+        detail=_detail(revoked),
+        origin=RECOVERED,
+    )
+
+
+def _state_of(act: Act, issuer_id: int, serial: bytes) -> CertificateState | None:
+    table = schema.certificate
+    value = act.connection.execute(
+        sa.select(table.c.state).where(table.c.issuer_id == issuer_id, table.c.serial == serial.hex())
+    ).scalar()
+    return None if value is None else CertificateState(value)
+
+
+def _detail(revoked: _Revoked) -> str:
+    return json.dumps(
+        {
+            "told_by": revoked.told_by,
+            "revoked_at": utc_text(revoked.revoked_at_s * 1000),
+            "reason": reason_name(revoked.reason),
+        },
+        sort_keys=True,
+    )
+
+
+# --- the store that is replaced ----------------------------------------------------------------------
+
+
+def _read_before(url: str) -> _Before:
+    """Return what the present store says, or nothing where there is none or it cannot be read."""
+    before = _Before()
+    try:
+        store = Store.open(url)
+    except StoreError:
+        return before
+    try:
+        with store, store.reading(repeatable=True) as connection:
+            row = connection.execute(sa.select(schema.store_state)).one()
+            before.crl_numbers = {
+                (item.issuer_id, item.scope): item.last_number
+                for item in connection.execute(sa.select(schema.crl_scope))
+            }
+            before.fences = {
+                item.name: item.fence for item in connection.execute(sa.select(schema.publisher_lease))
+            }
+            before.provisions = [
+                ProvisionCell(*item) for item in connection.execute(sa.select(schema.provision))
+            ]
+            before.revoked = dict(_revoked_before(connection))
+            before.state = StoreState(row.epoch, row.base_seq, row.seq, row.time_ms, row.chain)
+    except (StoreError, sa.exc.DatabaseError):
+        # Damaged: that is what backups are for.  What was read before the damage still counts.
+        return before
+    return before
+
+
+def _revoked_before(connection: sa.Connection) -> Iterator[tuple[tuple[bytes, bytes], _Revoked]]:
+    """Yield the revocations of the replaced store, by the issuer's key and the serial number."""
+    table = schema.certificate
+    spki = {row.issuer_id: row.spki_der for row in connection.execute(sa.select(schema.issuer))}
+    for row in connection.execute(sa.select(table).where(table.c.state == int(CertificateState.REVOKED))):
+        yield (
+            (spki[row.issuer_id], bytes.fromhex(row.serial)),
+            _Revoked(
+                row.reason,
+                row.revoked_at_ms // 1000,
+                row.invalidity_s,
+                row.not_after_s,
+                "the replaced store",
+            ),
+        )
+
+
+# --- putting things in place -------------------------------------------------------------------------
+
+
+@contextmanager
+def _nobody_serves(state: Path) -> Iterator[None]:
+    """Hold the lock that a supervisor holds while it serves.  Raises: StoreError — one does."""
+    descriptor = os.open(state / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise StoreError(f"{state}: being served; stop it before restoring") from exc
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _put_files(opened: backup.OpenedBackup, top: str, state: Path, *, replace: bool) -> None:
+    """Copy a folder of the backup into the installation; a different file of the same name is kept aside."""
+    for relative in opened.below(top):
+        source, target = opened.folder / top / relative, state / top / relative
+        if target.exists():
+            if not replace or target.read_bytes() == source.read_bytes():
+                continue
+            target.rename(target.with_name(f"{target.name}.before-{secrets.token_hex(4)}"))
+        target.parent.mkdir(mode=0o755 if top == "crl" else 0o700, parents=True, exist_ok=True)
+        neighbour = target.with_name(f".{target.name}.new")
+        shutil.copy(source, neighbour)
+        with neighbour.open("rb") as file:
+            os.fsync(file.fileno())
+        neighbour.rename(target)
+        sync_folder(target.parent)
+
+
+@contextmanager
+def _new_store(url: str) -> Iterator[sa.Connection]:
+    """Give a connection to empty tables of today's schema, which take the store's place at the end."""
+    parsed = database.parse_url(url)
+    path = database.sqlite_path(parsed)
+    if path is None:
+        with _new_postgres(parsed) as connection:
+            yield connection
+    else:
+        with _new_sqlite(path) as connection:
+            yield connection
+
+
+@contextmanager
+def _new_postgres(url: sa.URL) -> Iterator[sa.Connection]:
+    """All in one transaction: the old tables move into a schema of their own, new ones take their place."""
+    from issuance import migrations
+
+    engine = database.make_engine(url)
+    try:
+        with database.writing(engine) as connection:
+            # The one statement that may find the lock held: by a writer that has yet to notice.
+            present = set(sa.inspect(connection).get_table_names())
+            ours = [name for name in (*schema.metadata.tables, "alembic_version") if name in present]
+            if ours:
+                aside = f"before_restore_{secrets.token_hex(4)}"
+                connection.exec_driver_sql(f'CREATE SCHEMA "{aside}"')
+                for name in ours:
+                    connection.exec_driver_sql(f'ALTER TABLE "{name}" SET SCHEMA "{aside}"')
+            migrations.upgrade(connection)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _new_sqlite(path: Path) -> Iterator[sa.Connection]:
+    """A file beside the old one, renamed over it when it is complete."""
+    from issuance import migrations
+
+    neighbour = path.with_name(f"{path.name}.restoring")
+    for leftover in (neighbour, *_log_files(neighbour)):
+        leftover.unlink(missing_ok=True)
+    database.create_sqlite_file(neighbour)
+    engine = database.make_engine(sa.URL.create("sqlite+pysqlite", database=str(neighbour)))
+    try:
+        with database.writing(engine) as connection:
+            migrations.upgrade(connection)
+            yield connection
+        _empty_log(engine)
+    finally:
+        engine.dispose()
+    if path.exists():
+        _keep_aside(path)
+    neighbour.rename(path)
+    sync_folder(path.parent)
+
+
+def _keep_aside(path: Path) -> None:
+    """Give the old database a second name, and leave no log that could be taken for the new one's."""
+    try:
+        old = database.make_engine(sa.URL.create("sqlite+pysqlite", database=str(path)))
+        try:
+            _empty_log(old)
+        finally:
+            old.dispose()
+    except sa.exc.DatabaseError:
+        # Damaged beyond opening; its log goes aside with it as it is.
+        pass
+    name = f"{path.name}.before-{secrets.token_hex(4)}"
+    os.link(path, path.with_name(name))
+    for log in _log_files(path):
+        if log.exists():
+            log.rename(log.with_name(name + log.name.removeprefix(path.name)))
+    sync_folder(path.parent)
+
+
+def _empty_log(engine: sa.Engine) -> None:
+    raw: Any = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        raw.close()
+
+
+def _log_files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
