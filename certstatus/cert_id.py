@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from certstatus import oid
 from certstatus.der import (
+    INTEGER,
     NULL_DER,
     OCTET_STRING,
     SEQUENCE,
@@ -77,7 +78,7 @@ def read_cert_id(buf: bytes, pos: int, end: int) -> tuple[CertID, int]:
 
     Raises:  DERError — not DER; parameters of a known hash neither NULL nor absent; serial
              not minimal, or longer than SERIAL_OCTETS_MAX.
-    Cost:    about 1.6 µs, six headers.
+    Cost:    about 1.6 µs, five or six headers.
     Source:  RFC 6960 §4.1.1.
     """
     pos, stop = expect(buf, pos, end, SEQUENCE)
@@ -117,7 +118,7 @@ def encode_cert_id(hash_alg: int, issuer_name_hash: bytes, issuer_key_hash: byte
     signed answer serves both.  ``encode_cert_id(*cert_id)`` writes a parsed one.
     Takes:   hash_alg SHA1..SHA512; serial as minimal INTEGER content octets.
     Raises:  DERError — UNKNOWN_HASH or no such number.
-    Cost:    about 0.8 µs.
+    Cost:    about 0.7 µs.
     """
     algorithm_der = _ALGORITHM_DER.get(hash_alg)
     if algorithm_der is None:
@@ -126,7 +127,7 @@ def encode_cert_id(hash_alg: int, issuer_name_hash: bytes, issuer_key_hash: byte
         algorithm_der,
         tlv(OCTET_STRING, issuer_name_hash),
         tlv(OCTET_STRING, issuer_key_hash),
-        tlv(0x02, serial),
+        tlv(INTEGER, serial),
     )
 
 

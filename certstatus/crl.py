@@ -134,7 +134,7 @@ def encode_entry(entry: CRLEntry) -> bytes:
     """Return the DER of one entry.
 
     Raises:  CRLCheckFailed — reason that does not exist, serial number empty or not minimal.
-    Cost:    about 1 µs.
+    Cost:    about 1.3 µs.
     Source:  RFC 5280 §5.1.2.6.
     """
     serial, revoked_at_s, reason, invalidity_at_s = entry
@@ -153,7 +153,7 @@ def encode_entries(entries: Iterable[CRLEntry], *, delta: bool) -> bytes:
     """Return the entries one after another, ascending by the value of their serial numbers.
 
     Raises:  CRLCheckFailed — a serial number twice, removeFromCRL outside a delta, or as ``encode_entry``.
-    Cost:    about 0.2 s for 100,000.
+    Cost:    about 0.25 s for 100,000.
     """
     ordered = sorted(entries, key=_serial_value)
     previous: bytes | None = None
@@ -375,7 +375,7 @@ def parse_certificate_list(crl_der: bytes) -> ParsedCRL:
 
     Raises:  DERError — not one DER CertificateList to the last octet; a version other than 1 or 2;
              an entry extension that is critical and not ours, so that the entry cannot be understood.
-    Cost:    about 2 µs an entry.
+    Cost:    about 4.5 µs an entry.
     Source:  RFC 5280 §5.1.
     """
     pos, end = expect_last(crl_der, 0, len(crl_der), SEQUENCE)

@@ -86,7 +86,7 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
              empty request list, unknown critical extension, nonce out of bounds.
              TooManyCertificates — more than certificates_max; the rest is not read.
              NotAuthoritative — the client takes no basic response, and we have no other.
-    Cost:    about 3 µs for one certificate without extensions, 11 headers; 1.4 µs for an extension.
+    Cost:    about 2.7 µs for one certificate without extensions, 10 headers; 2.2 µs more with a nonce.
     Source:  RFC 6960 §4.1.1, §4.1.2.
     """
     pos, end = expect_last(request_der, 0, len(request_der), SEQUENCE)
