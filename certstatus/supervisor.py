@@ -36,7 +36,7 @@ from typing import IO
 from certstatus import listeners, private_valkey, processes
 from certstatus.config import Config, format_config
 from certstatus.durable import write_durable
-from certstatus.errors import AlreadyServed, ServeFailed
+from certstatus.errors import AlreadyServed, ConfigError, ServeFailed
 from certstatus.processes import Identity
 
 Say = Callable[[str], None]
@@ -52,6 +52,8 @@ LOG_BYTES_MAX = 16 << 20
 _TICK_S = 0.1
 _READY_TIME_S = 0.5
 _LOGS_LOOKED_AT_S = 60.0
+# Keys that open sockets hold on to: a change of them needs a new start.
+_BOUND_KEYS = ("bind", "port", "tls_port", "admin_bind", "admin_port", "workers")
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Child:
     command: list[str]
     # Children of the lowest rank stop first, those of one rank together.
     rank: int
+    # What tells it of a changed configuration; None: nothing it reads has changed.
+    hangup: int | None = signal.SIGHUP
     stop_time_s: float = STOP_TIME_S
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     before_start: Callable[[], object] = lambda: None
@@ -73,12 +77,22 @@ class Child:
 
 
 class Supervisor:
-    """All processes of the installation that *config* describes.
+    """All processes of the installation whose configuration *load* returns.
 
-    ``run`` returns when it was told to stop (SIGTERM, SIGINT) and everything has ended.
+    ``run`` returns when it was told to stop (SIGTERM, SIGINT) and everything has ended.  SIGHUP
+    loads the configuration again; ports and the number of workers stay as they are.
+    *on_ready* is called once, when every worker answers; *say* with a line about what happens.
     """
 
-    def __init__(self, config: Config, say: Say, on_ready: Callable[[Config], None], verbose: bool) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        say: Say,
+        on_ready: Callable[[Config], None],
+        verbose: bool = False,
+    ) -> None:
+        config = load()
+        self._load = load
         self._say = say
         self._on_ready = on_ready
         self._verbose = verbose
@@ -86,7 +100,7 @@ class Supervisor:
         self._run_folder = self._state / "run"
         self._log_folder = self._state / "log"
         # As running: absolute paths, real ports, the private Valkey's URL.
-        self.config = replace(config, installation=replace(config.installation, state=str(self._state)))
+        self.config = self._absolute(config)
         self.children: list[Child] = []
         self._signals: list[int] = []
         self._is_ready = False
@@ -133,15 +147,15 @@ class Supervisor:
             valkey=replace(self.config.valkey, url=private_valkey.valkey_url(self.config)),
             responder=replace(responder, port=port, admin_port=admin[0].getsockname()[1], workers=count),
         )
-        file = self._run_folder / "serve.toml"
-        write_durable(file, format_config(self.config).encode(), 0o600)
+        self._write_config()
         children = []
         if self.config.valkey.url == f"unix://{private_valkey.socket_path(self._state)}":
             children.append(self._valkey_child())
-        python, path = processes.python_command, str(file)
+        python, path = processes.python_command, str(self._config_path)
         children += [
-            Child("feed", python("publisher.feed_process", path), rank=3),
-            Child("builder", python("publisher.builder", path), rank=2),
+            # Started again instead: a second without beats harms nobody.
+            Child("feed", python("publisher.feed_process", path), rank=3, hangup=signal.SIGTERM),
+            Child("builder", python("publisher.builder", path), rank=2, hangup=signal.SIGTERM),
             Child("agent", python("responder.host_agent", path), rank=1),
         ]
         for slot in range(count):
@@ -149,7 +163,7 @@ class Supervisor:
             command = python("responder.worker", path, str(slot))
             # A worker needs its own time to finish what it has begun, and a little more.
             stop_time_s = responder.shutdown_s + 2.0
-            children.append(Child(f"worker-{slot}", command, 0, stop_time_s, sockets))
+            children.append(Child(f"worker-{slot}", command, 0, stop_time_s=stop_time_s, sockets=sockets))
         children.append(
             Child("admin", python("responder.admin", path), rank=0, sockets={listeners.ADMIN: admin[0]})
         )
@@ -162,7 +176,7 @@ class Supervisor:
                 self._say(f"ended a Valkey of an earlier run (process {', '.join(map(str, ended))})")
 
         command = private_valkey.server_command(self._state, self.config.valkey.memory_mb_max)
-        return Child("valkey", command, rank=4, before_start=prepare)
+        return Child("valkey", command, rank=4, hangup=None, before_start=prepare)
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -189,13 +203,29 @@ class Supervisor:
     def _is_told_to_stop(self) -> bool:
         numbers, self._signals = self._signals, []
         if signal.SIGHUP in numbers:
-            self._forward(signal.SIGHUP)
+            self._reload()
         return signal.SIGTERM in numbers or signal.SIGINT in numbers
 
-    def _forward(self, number: int) -> None:
+    def _reload(self) -> None:
+        """Take a changed configuration over; one that is wrong is told of, and the old one stays."""
+        try:
+            config = self._absolute(self._load())
+        except ConfigError as exc:
+            self._say(f"configuration not taken over: {exc}")
+            return
+        running, wanted = self.config.responder, config.responder
+        kept = {name: getattr(running, name) for name in _BOUND_KEYS}
+        self.config = replace(
+            config,
+            installation=self.config.installation,
+            valkey=self.config.valkey,
+            responder=replace(wanted, **kept),
+        )
+        self._write_config()
         for child in self.children:
-            if child.process is not None and child.name != "valkey":
-                child.process.send_signal(number)
+            if child.process is not None and child.hangup is not None:
+                child.process.send_signal(child.hangup)
+        self._say("configuration taken over")
 
     def _reap(self, now_s: float) -> None:
         """Notice who has ended; a slot is free only once its process has been reaped."""
@@ -318,6 +348,17 @@ class Supervisor:
             if child.process is not None and (who := processes.identity_of(child.process.pid)) is not None
         ]
         write_durable(self._run_folder / "processes.json", json.dumps(running).encode(), 0o600)
+
+    @property
+    def _config_path(self) -> Path:
+        return self._run_folder / "serve.toml"
+
+    def _write_config(self) -> None:
+        """Write the configuration as running, which the children read."""
+        write_durable(self._config_path, format_config(self.config).encode(), 0o600)
+
+    def _absolute(self, config: Config) -> Config:
+        return replace(config, installation=replace(config.installation, state=str(self._state)))
 
     def _recorded(self) -> list[Identity]:
         try:

@@ -1,0 +1,114 @@
+"""``certstatus issuer``: issuers, their generations and policies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from certstatus.cli.context import Installation, pass_installation, table
+from certstatus.cli.waiting import report_change, wait_options
+
+if TYPE_CHECKING:
+    from certstatus.config import IssuerConfig
+
+
+@click.group
+def issuer() -> None:
+    """Issuers: CA keys, generations, policies."""
+
+
+@issuer.command("list")
+@pass_installation
+def list_issuers(installation: Installation) -> None:
+    """List all issuers, a line for each CA key."""
+    from issuance.issuers import issuers
+
+    found = issuers(installation.store)
+    values = [
+        {
+            "issuer_id": item.issuer_id,
+            "service": item.service,
+            "generation": item.generation,
+            "key": item.key_algorithm,
+            "access": item.policy.access,
+            "until": f"{item.ca_certificate.not_valid_after_utc:%Y-%m-%d}",
+            "key_event_seq": item.key_event_seq,
+        }
+        for item in found
+    ]
+    rows: list[list[object]] = [list(item.values()) for item in values]
+    headings = ["id", "service", "generation", "key", "access", "CA until", "key event"]
+    installation.emit(values, table(headings, rows))
+
+
+@issuer.command
+@click.argument("service")
+@pass_installation
+def add(installation: Installation, service: str) -> None:
+    """Make the next generation of SERVICE (a new CA key) as its [[issuer]] in the configuration says."""
+    from certstatus import clock
+    from issuance.issuers import create_issuer
+
+    made = create_issuer(
+        installation.store, installation.ca_keys, _configured(installation, service), clock.now_ms
+    )
+    values = {"issuer_id": made.issuer_id, "service": service, "generation": made.generation}
+    installation.emit(values, f"issuer {made.issuer_id}: {service} generation {made.generation}")
+
+
+@issuer.command
+@click.argument("service")
+@click.option("--generation", type=click.IntRange(1), help="CA key generation [the newest].")
+@pass_installation
+def policy(installation: Installation, service: str, generation: int | None) -> None:
+    """Give an issuer the policy that its [[issuer]] in the configuration has now."""
+    from certstatus import clock
+    from issuance.issuers import IssuerPolicy, issuer_of, set_policy
+
+    found = issuer_of(installation.store, service, generation)
+    wanted = IssuerPolicy.from_config(_configured(installation, service))
+    set_policy(installation.store, found.issuer_id, wanted, clock.now_ms)
+    installation.emit(
+        {"issuer_id": found.issuer_id}, f"issuer {found.issuer_id}: policy as in {installation.config_path}"
+    )
+
+
+@issuer.command("key-event")
+@click.argument("service")
+@click.option(
+    "--generation", type=click.IntRange(1), required=True, help="The CA key that is lost or leaked."
+)
+@click.option("--ground", required=True, help="What happened, for the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@wait_options
+@pass_installation
+def key_event(
+    installation: Installation,
+    service: str,
+    generation: int,
+    ground: str,
+    yes: bool,
+    no_wait: bool,
+    timeout: float | None,
+) -> None:
+    """Revoke EVERY certificate of a CA key at once, because that key was lost or leaked."""
+    from certstatus import clock
+    from issuance.issuers import issuer_of
+    from issuance.revoke import complete_ca_key_event, record_ca_key_event
+
+    found = issuer_of(installation.store, service, generation)
+    if not yes:
+        click.confirm(f"revoke every certificate of {service} generation {generation}, for good?", abort=True)
+    recorded = record_ca_key_event(installation.store, found.issuer_id, clock.now_ms, ground)
+    report_change(installation, f"{service} generation {generation}: all revoked", recorded, no_wait, timeout)
+    complete_ca_key_event(installation.store, found.issuer_id, clock.now_ms)
+
+
+def _configured(installation: Installation, service: str) -> IssuerConfig:
+    from certstatus.errors import ConfigError
+
+    for item in installation.config.issuer:
+        if item.service == service:
+            return item
+    raise ConfigError(str(installation.config_path), "issuer", f"an [[issuer]] of service {service}", "none")

@@ -1,0 +1,221 @@
+"""``certstatus responder-cert``: certificates of OCSP keys, by hand.
+
+A host with a connection to Valkey sees to its certificates itself.  These commands are for hosts
+and CA keys that never meet: request (on the host), issue (at the CA), install (on the host).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from certstatus.cli.context import Installation, pass_installation, table
+from certstatus.cli.waiting import report_change, wait_options
+
+if TYPE_CHECKING:
+    from certstatus.issuer_table import Issuer
+
+_FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
+
+
+@click.group("responder-cert")
+def responder_cert() -> None:
+    """Certificates of OCSP keys."""
+
+
+@responder_cert.command
+@click.argument("issuer_id", type=int)
+@click.option("--new", is_flag=True, help="Give a waiting request and its key up, and begin anew.")
+@pass_installation
+def request(installation: Installation, issuer_id: int, new: bool) -> None:
+    """Make a key and print a signed request for issuer ISSUER_ID (on the responder host)."""
+    from certstatus import clock
+    from responder.keys import HostKeys
+
+    keys = HostKeys(installation.config.state / "host")
+    if new:
+        keys.forget(issuer_id)
+    made = keys.request(issuer_id, installation.config.responder.key, clock.now_s())
+    installation.emit({"request": made.text.decode(), "sha256": made.digest}, made.text.decode())
+
+
+@responder_cert.command("issue")
+@click.argument("request_file", type=_FILE)
+@pass_installation
+def issue_certificate(installation: Installation, request_file: Path) -> None:
+    """Sign the certificate that an enrolled host asks for in REQUEST_FILE; prints it (PEM)."""
+    from certstatus import clock
+    from issuance.responder_certs import sign_request
+
+    certificate_der = sign_request(
+        installation.store,
+        installation.ca_keys,
+        _read(request_file).strip(),
+        clock.now_ms,
+        installation.config.responder.certificate_life_s,
+    )
+    pem = _pem(certificate_der)
+    installation.emit({"certificate": pem}, pem.rstrip())
+
+
+@responder_cert.command
+@click.argument("certificate_file", type=_FILE)
+@click.option(
+    "--ca",
+    "ca_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The issuer's CA certificate (PEM), which must have signed it.",
+)
+@click.option("--issuer-id", type=int, required=True)
+@pass_installation
+def install(installation: Installation, certificate_file: Path, ca_file: Path, issuer_id: int) -> None:
+    """Take the certificate in CERTIFICATE_FILE into use (on the responder host); workers: SIGHUP."""
+    from certstatus import clock
+    from responder.keys import HostKeys
+
+    keys = HostKeys(installation.config.state / "host")
+    signer = keys.install(
+        _issuer_of(ca_file, issuer_id), _certificate_der(_read(certificate_file)), clock.now_s()
+    )
+    installation.emit(
+        {"issuer_id": issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
+        f"responder certificate {signer.serial} installed, good until {_time(signer.not_after_s)}",
+    )
+
+
+@responder_cert.command
+@click.option(
+    "--issuance", is_flag=True, help="What was signed for all hosts, instead of what this host has."
+)
+@pass_installation
+def status(installation: Installation, issuance: bool) -> None:
+    """List responder certificates, whether and until when they are good."""
+    values = _signed(installation) if issuance else _installed(installation)
+    rows: list[list[object]] = [
+        [item["issuer_id"], item["serial"], item["host"], item["from"], item["until"], item["state"]]
+        for item in values
+    ]
+    installation.emit(values, table(["issuer", "serial", "host", "from", "until", "state"], rows))
+
+
+@responder_cert.command
+@click.argument("issuer_id", type=int)
+@click.argument("serial")
+@click.option("--ground", default="dropped by an operator", show_default=True)
+@wait_options
+@pass_installation
+def drop(
+    installation: Installation,
+    issuer_id: int,
+    serial: str,
+    ground: str,
+    no_wait: bool,
+    timeout: float | None,
+) -> None:
+    """Drop a compromised responder certificate, and every answer that it signed."""
+    from certstatus import clock
+    from issuance.responder_certs import drop_certificate
+
+    recorded = drop_certificate(installation.store, issuer_id, serial.lower(), clock.now_ms, ground)
+    report_change(installation, f"responder certificate {serial} dropped", recorded, no_wait, timeout)
+
+
+def _signed(installation: Installation) -> list[dict[str, Any]]:
+    from certstatus import clock
+    from issuance.responder_certs import responder_certificates
+
+    now_s = clock.now_s()
+    return [
+        {
+            "issuer_id": item.issuer_id,
+            "serial": item.serial,
+            "host": item.host,
+            "from": _time(item.not_before_s),
+            "until": _time(item.not_after_s),
+            "state": "dropped" if item.dropped_seq else "expired" if item.not_after_s < now_s else "good",
+        }
+        for item in responder_certificates(installation.store)
+    ]
+
+
+def _installed(installation: Installation) -> list[dict[str, Any]]:
+    from certstatus import clock
+    from responder.keys import HostKeys
+
+    keys = HostKeys(installation.config.state / "host")
+    now_s = clock.now_s()
+    return [
+        {
+            "issuer_id": item.issuer_id,
+            "serial": item.serial,
+            "host": keys.host,
+            "from": _time(item.not_before_s),
+            "until": _time(item.not_after_s),
+            "state": "expired"
+            if item.not_after_s < now_s
+            else "alarm"
+            if now_s >= item.alarm_at_s
+            else "good",
+        }
+        for item in keys.load().signers
+    ]
+
+
+def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:
+    """Return an issuer of which only the CA certificate is known here."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    from certstatus.errors import KeyFileError
+    from certstatus.issuer_table import Issuer
+
+    try:
+        certificate = x509.load_pem_x509_certificate(ca_file.read_bytes())
+    except ValueError as exc:
+        raise KeyFileError(f"{ca_file}: not a PEM certificate") from exc
+    return Issuer(
+        issuer_id=issuer_id,
+        service=f"issuer-{issuer_id}",
+        generation=0,
+        names_der=(certificate.subject.public_bytes(),),
+        spki_der=certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        key_id=b"",
+        certificates_der=(certificate.public_bytes(serialization.Encoding.DER),),
+    )
+
+
+def _certificate_der(content: bytes) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from certstatus.errors import KeyFileError
+
+    if not content.lstrip().startswith(b"-----"):
+        return content
+    try:
+        return x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+    except ValueError as exc:
+        raise KeyFileError("neither a PEM nor a DER certificate") from exc
+
+
+def _pem(certificate_der: bytes) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return x509.load_der_x509_certificate(certificate_der).public_bytes(Encoding.PEM).decode()
+
+
+def _read(path: Path) -> bytes:
+    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+
+
+def _time(posix_s: int) -> str:
+    from certstatus import clock
+
+    return f"{clock.utc(posix_s):%Y-%m-%dT%H:%M:%SZ}"
