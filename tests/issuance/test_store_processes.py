@@ -1,0 +1,226 @@
+"""Several processes on one store: the sequence stays whole, whoever writes, dies or imports."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from store_cases import START_MS, add_issuer, record_issued
+
+from certstatus import clock
+from certstatus.changes import ChangeKind, next_chain, unpack_change
+from issuance import database
+from issuance.schema import CertificateState
+from issuance.store import Store
+
+_HERE = Path(__file__).parent
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{_HERE.parents[1]}:{_HERE}"}
+
+
+def start(program: str, url: str, *numbers: int) -> subprocess.Popen[str]:
+    """Start one of ``store_writers``' programs."""
+    command = [sys.executable, str(_HERE / "store_writers.py"), program, url, *map(str, numbers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, list[Any]]:
+    """Return what a program reported."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    report: dict[str, list[Any]] = json.loads(output)
+    return report
+
+
+def read_log(store: Store) -> list[Any]:
+    """Return all changes, having verified that numbers are contiguous, times rise and the chain holds."""
+    state = store.state()
+    changes = store.changes_after(0, state.seq, state.seq + 1)
+    assert len(changes) == state.seq
+    chain = store.chain_at(0)
+    unpacked = []
+    for expected, (seq, packed, stored) in enumerate(changes, 1):
+        chain = next_chain(chain, packed)
+        change = unpack_change(packed)
+        assert (seq, change.seq, stored) == (expected, expected, chain)
+        unpacked.append(change)
+    times = [change.recorded_ms for change in unpacked]
+    assert times == sorted(times)
+    assert state.chain == chain
+    return unpacked
+
+
+def test_writers_in_several_processes_lose_and_double_nothing(store: Store, store_url: str) -> None:
+    """Four processes write at once while a fifth takes cuts and a sixth reads the feed as it grows."""
+    add_issuer(store)
+    seen: list[int] = []
+    over = threading.Event()
+
+    def follow() -> None:
+        # As the feed does: what it has once read must never be preceded by something later.
+        at = 0
+        while not over.is_set() or at < store.state().seq:
+            for seq, _packed, _chain in store.changes_after(at, 1 << 40, 500):
+                assert seq == at + 1
+                seen.append(seq)
+                at = seq
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    writers = [start("write", store_url, first * 1000, 90) for first in range(1, 5)]
+    cutter = start("cut", store_url, 150)
+    reports = [result(writer) for writer in writers]
+    cuts = result(cutter)["cuts"]
+    over.set()
+    reader.join()
+    told = sorted(tuple(pair) for report in reports for pair in report["recorded"])
+    changes = read_log(store)
+    assert told == [(change.seq, change.recorded_ms) for change in changes[1:]]
+    assert len(told) == 4 * (90 + 30)
+    assert seen == list(range(1, len(changes) + 1))
+    by_seq = {change.seq: change.recorded_ms for change in changes}
+    for (seq, time_ms), (_later_seq, later_ms) in itertools.pairwise(cuts):
+        assert time_ms < later_ms
+        assert by_seq[seq] <= time_ms
+        if seq + 1 in by_seq:
+            # Whatever the cut does not cover was recorded at or after its time.
+            assert by_seq[seq + 1] >= time_ms
+
+
+def test_the_lock_is_never_held_long_while_an_import_runs(store: Store, store_url: str) -> None:
+    """A piecewise import of 20,000 holds the lock below 50 ms each time, and others get their turn."""
+    add_issuer(store)
+    importer = start("bulk", store_url, 1_000_000, 20_000)
+    writer = start("write", store_url, 1_000, 60)
+    cutter = start("cut", store_url, 60)
+    imported, written, cuts = result(importer), result(writer), result(cutter)
+    read_log(store)
+    held = sorted(imported["held_ms"])
+    assert len(held) >= 20
+    # The rest is not ours: a machine busy with something else stops a process in the act, and a new
+    # PostgreSQL server makes a 16 MB log segment in somebody's commit, which takes 50 ms by itself.
+    assert held[int(len(held) * 0.95) - 1] < 50
+    assert written["recorded"]
+    numbers = [seq for seq, _time in imported["recorded"]]
+    own = [seq for seq, _time in written["recorded"]]
+    # The writer's acts lie among the importer's pieces, not after them.
+    assert numbers[0] < own[len(own) // 2] < numbers[-1]
+    assert len({seq for seq, _time in cuts["cuts"]}) > 1
+
+
+def test_a_writer_killed_in_the_act_leaves_no_trace_and_no_lock(store: Store, store_url: str) -> None:
+    """kill -9 with the lock held: the change never happened, and the next writer gets the number."""
+    add_issuer(store)
+    doomed = start("die_in_the_act", store_url)
+    output, _ = doomed.communicate(timeout=60)
+    seq = json.loads(output)["seq"]
+    assert doomed.returncode == -9
+    with store.writing(clock.now_ms) as act:
+        assert record_issued(act, 1).seq == seq
+    assert len(read_log(store)) == seq
+
+
+def test_a_crl_number_survives_the_process_that_took_it(store: Store, store_url: str) -> None:
+    """kill -9 after allocation: the number is used, the next one is higher, the old fence is over."""
+    add_issuer(store)
+    doomed = start("allocate_and_die", store_url)
+    output, _ = doomed.communicate(timeout=60)
+    taken = json.loads(output)["number"]
+    fence = store.acquire_publisher("builder", 60_000, clock.now_ms, "next", take_over=True)
+    following = store.allocate_crl_number(1, "all", ["complete"], fence, clock.now_ms)
+    assert taken == 3
+    assert following.number == taken + 1
+    assert [line.number for line in store.crls(1, "all", state="allocated")] == [1, 2, 3, 4]
+
+
+def test_a_snapshot_of_the_past_is_right_while_others_write(store: Store, store_url: str) -> None:
+    """The state at S, read in small pages while a process issues and revokes, equals replaying to S."""
+    add_issuer(store)
+    with store.writing(START_MS) as act:
+        for n in range(300):
+            record_issued(act, n)
+            if n % 4 == 0:
+                act.record(ChangeKind.REVOKED, issuer_id=1, serial=b"\x01" + n.to_bytes(7, "big"), reason=1)
+    at = store.state().seq
+    expected = sorted(tuple(row) for row in store.issued_rows(1, at))
+    assert len(expected) == 300
+    writer = start("write", store_url, 5_000, 150)
+    for _ in range(5):
+        with store.writing(clock.now_ms) as act:
+            for n in range(1, 300, 4):
+                standing = {1: ChangeKind.REVOKED}.get(n % 4)
+                if standing and store_is_valid(act.connection, n):
+                    act.record(standing, issuer_id=1, serial=b"\x01" + n.to_bytes(7, "big"), reason=3)
+                    break
+        rows = list(store.issued_rows(1, at, page_rows=7))
+        assert [row.fingerprint for row in rows] == sorted(row.fingerprint for row in rows)
+        assert sorted(tuple(row) for row in rows) == expected
+    result(writer)
+    now = list(store.issued_rows(1, store.state().seq))
+    assert len(now) == 450
+    assert sum(row.state is CertificateState.REVOKED for row in now) == 75 + 50 + 5
+
+
+def store_is_valid(connection: sa.Connection, n: int) -> bool:
+    """Say whether test certificate *n* is valid now."""
+    serial = (b"\x01" + n.to_bytes(7, "big")).hex()
+    query = sa.text("SELECT state FROM certificate WHERE serial = :serial").bindparams(serial=serial)
+    return connection.execute(query).scalar() == CertificateState.VALID
+
+
+# --- why the lock is taken at BEGIN ------------------------------------------------------------------
+
+_COUNT = 60
+_THREADS = 4
+
+
+def draw_numbers(engine: sa.Engine) -> list[int]:
+    """Let threads read a counter, add one and write it back, the naive way; return what they drew."""
+    drawn: list[int] = []
+    gate = threading.Barrier(_THREADS)
+
+    def draw() -> None:
+        gate.wait()
+        done = 0
+        while done < _COUNT:
+            try:
+                with engine.connect().execution_options(**{database.WRITING: True}) as connection:
+                    with connection.begin():
+                        n = connection.execute(sa.text("SELECT n FROM counter")).scalar_one()
+                        connection.execute(sa.text("UPDATE counter SET n = :n"), {"n": n + 1})
+                    drawn.append(n + 1)
+                    done += 1
+            except sa.exc.OperationalError:
+                # "database is locked": at least it says so.
+                continue
+
+    threads = [threading.Thread(target=draw) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return drawn
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_sqlalchemys_own_begin_doubles_numbers_and_ours_does_not(tmp_path: Path, ours: bool) -> None:
+    """Read-then-write under SQLAlchemy's default BEGIN draws numbers twice without an error."""
+    url = sa.URL.create("sqlite+pysqlite", database=str(tmp_path / "trap.db"))
+    engine = database.make_engine(url) if ours else sa.create_engine(url, connect_args={"timeout": 30})
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE counter (n INTEGER)"))
+        connection.execute(sa.text("INSERT INTO counter VALUES (0)"))
+    drawn = draw_numbers(engine)
+    engine.dispose()
+    assert len(drawn) == _THREADS * _COUNT
+    if ours:
+        assert sorted(drawn) == list(range(1, _THREADS * _COUNT + 1))
+    else:
+        assert len(set(drawn)) < len(drawn)
