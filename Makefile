@@ -99,12 +99,12 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader
 	@$(BIN)/python -m pytest tests/fuzz $(ARGS)
 endif
 
-ifeq ($(wildcard bench/__main__.py),)
+ifeq ($(wildcard bench/status_check.py),)
 ABSENT += bench
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench.status_check $(ARGS)
 endif
 
 # --- keeping ---------------------------------------------------------------------------------------

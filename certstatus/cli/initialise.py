@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from certstatus.cli.context import Installation, pass_installation
 from certstatus.errors import ConfigError
+
+if TYPE_CHECKING:
+    from certstatus.config import Config
 
 
 @click.command
@@ -24,16 +28,24 @@ from certstatus.errors import ConfigError
 def init(installation: Installation, template_path: Path | None, port: int | None) -> None:
     """Make a new installation: store, keys, issuers, this machine as responder host.
 
-    The configuration file is written last, into the place that --config names; an interrupted init
-    is gone on with by the same command.
+    Where --config names a file, that is the configuration.  Otherwise one is written there (--from,
+    or the demo's), as the last thing.  What exists is left as it is, so an interrupted init is gone on
+    with by the same command.
     """
+    from certstatus.durable import write_durable
+
     path = installation.config_path
     if path.exists():
-        raise ConfigError(str(path), "(file)", "no file: init makes a new installation", "a file")
+        if template_path is not None or port is not None:
+            raise ConfigError(str(path), "(file)", "no file there, if --from or --port is given", "a file")
+        installation.emit(*_initialise(installation.config, path))
+        return
     text = template_path.read_text(encoding="utf-8") if template_path else demo_text()
     if port is not None:
         text = with_port(text, port)
-    installation.emit(*_initialise(path, text))
+    values, lines = _initialise(_parsed(text, path), path)
+    write_durable(path, text.encode())
+    installation.emit(values, lines)
 
 
 def demo_text() -> str:
@@ -51,22 +63,25 @@ def with_port(text: str, port: int) -> str:
     return re.sub(r'(?m)^(base_url\s*=\s*"http://localhost:)\d+', rf"\g<1>{port}", text)
 
 
-def _initialise(path: Path, text: str) -> tuple[dict[str, object], str]:
+def _parsed(text: str, path: Path) -> Config:
     import tomllib
 
-    from certstatus import clock
     from certstatus.config import parse_config
-    from certstatus.durable import write_durable
+
+    try:
+        return parse_config(tomllib.loads(text), str(path))
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(str(path), "(file)", "TOML", str(exc)) from exc
+
+
+def _initialise(config: Config, path: Path) -> tuple[dict[str, object], str]:
+    from certstatus import clock
     from certstatus.responder_host import copy_shared_keys, make_host
     from issuance.ca_keys import CAKeyFolder
     from issuance.issuers import create_issuer, issuers
     from issuance.responder_certs import enroll_host
     from issuance.store import Store
 
-    try:
-        config = parse_config(tomllib.loads(text), str(path))
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(str(path), "(file)", "TOML", str(exc)) from exc
     if not config.issuer:
         raise ConfigError(str(path), "issuer", "at least one [[issuer]]", "none")
     state = config.state
@@ -88,7 +103,6 @@ def _initialise(path: Path, text: str) -> tuple[dict[str, object], str]:
             {"service": record.service, "generation": record.generation, "issuer_id": record.issuer_id}
             for record in issuers(store)
         ]
-    write_durable(path, text.encode())
     lines = [f"installation in {state}, configuration {path}"]
     lines += [
         f"issuer {item['issuer_id']}: {item['service']} generation {item['generation']}" for item in made
