@@ -63,8 +63,8 @@ class IssuerPolicy:
 
     @classmethod
     def from_json(cls, text: str) -> IssuerPolicy:
-        """Return the policy kept in *text*."""
-        return cls(**json.loads(text))
+        """Return the policy kept in *text*; what an older version did not write has its default."""
+        return cls(**(asdict(cls.from_config(IssuerConfig())) | json.loads(text)))
 
     def as_json(self) -> str:
         """Return the text that is kept."""
