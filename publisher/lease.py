@@ -15,13 +15,16 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from certstatus import clock, processes
-from certstatus.errors import FencedOff, LeaseHeld
+from certstatus.errors import CertStatusError, FencedOff, LeaseHeld
 from issuance import schema
 from issuance.crl_register import Fence
 from issuance.store import Store
@@ -29,6 +32,8 @@ from issuance.store import Store
 log = logging.getLogger(__name__)
 
 FEED_LEASE_MS = 3_000
+SHORT_LEASE_MS = 10_000
+_LOOK_AGAIN_S = 0.05
 
 
 class PublisherLease:
@@ -112,6 +117,55 @@ class PublisherLease:
             self._other = (row.fence, row.until_ms)
             self._other_since_s = now_s
         return (now_s - self._other_since_s) * 1000 >= self._ttl_ms
+
+
+@contextmanager
+def short_lease(
+    store: Store, name: str, *, wait_s: float, now_ms: Callable[[], int] = clock.now_ms
+) -> Iterator[Fence]:
+    """Hold the lease *name* for the length of the block, waiting at most *wait_s* for another's to end.
+
+    A thread renews it meanwhile.  If it is lost all the same (this process was stopped for long), the
+    fence makes the store refuse what the block still writes.
+    Raises: LeaseHeld — another holds it, and still does after *wait_s*.
+    """
+    lease = PublisherLease(store, name, SHORT_LEASE_MS, now_ms=now_ms)
+    deadline_s = time.monotonic() + wait_s
+    while not lease.hold():
+        if time.monotonic() >= deadline_s:
+            raise LeaseHeld(f"publisher {name}: another process is at it, waited {wait_s:.0f} s")
+        time.sleep(_LOOK_AGAIN_S)
+    fence = lease.fence
+    assert fence is not None
+    with kept(store, fence, SHORT_LEASE_MS, now_ms):
+        try:
+            yield fence
+        finally:
+            lease.release()
+
+
+@contextmanager
+def kept(store: Store, fence: Fence, ttl_ms: int, now_ms: Callable[[], int] = clock.now_ms) -> Iterator[None]:
+    """Renew a lease from a thread for the length of the block, however long one step of it takes."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(ttl_ms / 3000):
+            try:
+                store.renew_publisher(fence, ttl_ms, now_ms)
+            except FencedOff as exc:
+                log.warning("%s", exc)
+                return
+            except CertStatusError as exc:
+                log.warning("publisher %s: not renewed: %s", fence.name, exc)
+
+    thread = threading.Thread(target=renew, name=f"lease {fence.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def this_process() -> str:

@@ -1,0 +1,74 @@
+"""CRL scopes: what one series of CRLs covers, what it is called, and where its files lie.
+
+Knows: the unpartitioned scope ``all`` of an issuer key, its extensions and its paths.  Every name
+carries service, key generation and scope, because generations share the issuer's name.
+Does not know: numbers, entries, keys.
+Source: RFC 5280 §5.2.5 (scope by IssuingDistributionPoint), §5.2.6 (freshest CRL).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from certstatus.crl import encode_distribution_points, encode_issuing_distribution_point
+from certstatus.crl_catalogue import COMPLETE, DELTA
+from issuance.issuers import IssuerRecord
+
+ALL = "all"
+
+# Without a distribution point name: this scope is for whoever wants everything of the issuer key.
+_WHOLE_ISSUER_IDP_DER = encode_issuing_distribution_point(None, only_user_certs=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CRLScope:
+    """One scope of one issuer key; the only one so far is ``all``."""
+
+    issuer: IssuerRecord
+    name: str = ALL
+
+    @property
+    def path(self) -> str:
+        """The scope's folder below the CRL folder, and below ``/crl/`` in URLs: ``sign/g1/all``."""
+        return f"{self.issuer.service.lower()}/g{self.issuer.generation}/{self.name}"
+
+    def file(self, kind: str, number: int) -> str:
+        """The file of one CRL, below the CRL folder."""
+        return f"{self.path}/{number}.crl" if kind == COMPLETE else f"{self.path}/{number}.delta.crl"
+
+    def url_name(self, kind: str) -> str:
+        """The name under which the newest CRL of a kind is served."""
+        return f"{self.path}/{'complete' if kind == COMPLETE else 'delta'}.crl"
+
+    @property
+    def idp_der(self) -> bytes:
+        """The IssuingDistributionPoint of its complete and delta CRLs alike (§5.2.4)."""
+        return _WHOLE_ISSUER_IDP_DER
+
+    @property
+    def freshest_der(self) -> bytes | None:
+        """The freshestCRL of its complete CRLs, if the policy wants it there."""
+        if not self.issuer.policy.freshest_crl:
+            return None
+        return encode_distribution_points([self.issuer.crl_names.freshest])
+
+
+@dataclass(frozen=True, slots=True)
+class CRLFolders:
+    """Where CRL files are: ``crl`` what is served, ``archive`` every complete one for good."""
+
+    state: Path
+
+    @property
+    def crl(self) -> Path:
+        """The folder whose files the responders serve."""
+        return self.state / "crl"
+
+    @property
+    def archive(self) -> Path:
+        """The folder that keeps complete CRLs: the revocation information files (Act arts. 16, 35)."""
+        return self.state / "crl-archive"
+
+
+KINDS = (COMPLETE, DELTA)
