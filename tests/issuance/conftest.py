@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from store_cases import START_MS
 
+from issuance.ca_keys import CAKeyFolder
 from issuance.store import Store
 
 
@@ -60,4 +61,19 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(store_url: str) -> Iterator[Store]:
     """A new store, made at START_MS."""
     with Store.create(store_url, START_MS) as made:
+        yield made
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> CAKeyFolder:
+    """An empty folder for CA keys, with a passphrase file."""
+    folder = CAKeyFolder(tmp_path / "ca", environment={})
+    folder.make_passphrase()
+    return folder
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+    """A new store on SQLite, for what the database makes no difference to."""
+    with Store.create(f"sqlite:///{tmp_path / 'store.db'}", START_MS) as made:
         yield made
