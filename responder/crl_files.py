@@ -27,10 +27,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from certstatus import clock
+from certstatus.config import Config
 from certstatus.counters import Provision
 from certstatus.crl_catalogue import DELTA, CatalogueEntry
 from certstatus.errors import CountersUnavailable
@@ -58,6 +60,19 @@ class Follows(Protocol):
     def standing(self) -> Standing: ...
 
 
+class ServesCRLs(Protocol):
+    """What is needed of the worker.  Its ``crl_askers`` are made for the kind "crl"."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def follower(self) -> Follows: ...
+
+    @property
+    def crl_askers(self) -> Askers: ...
+
+
 class _Identity(NamedTuple):
     """Which bytes a file holds, as far as that can be told without reading them."""
 
@@ -65,6 +80,19 @@ class _Identity(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+
+
+async def serve(request: web.BaseRequest, path: str, worker: ServesCRLs) -> web.StreamResponse:
+    """Answer a request for ``/crl/<path>`` by *worker*."""
+    files = _of_worker.get(worker)
+    if files is None:
+        config = worker.config
+        files = _of_worker[worker] = CRLFiles(
+            config.state / "crl", worker.follower, worker.crl_askers, config.responder.write_time_s
+        )
+    # The connection knows who is at its other end, also behind a proxy.
+    lane = getattr(request.protocol, "lane", None)
+    return await files.serve(request, path, request.remote or "" if lane is None else lane.address)
 
 
 class CRLFiles:
@@ -97,8 +125,8 @@ class CRLFiles:
         self._checked: OrderedDict[tuple[str, str], _Identity] = OrderedDict()
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
 
-    async def serve(self, request: web.Request, path: str, address: str | None = None) -> web.StreamResponse:
-        """Answer a request for ``/crl/<path>`` from *address* (by default the connection's peer)."""
+    async def serve(self, request: web.BaseRequest, path: str, who: str) -> web.StreamResponse:
+        """Answer a request for ``/crl/<path>`` from the address *who*."""
         if request.method not in ("GET", "HEAD"):
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
         standing = self._follower.standing
@@ -108,7 +136,6 @@ class CRLFiles:
         entry = self._find(standing, path)
         if entry is None:
             return _plain(HTTPStatus.NOT_FOUND)
-        who = address if address is not None else request.remote or ""
         if not self._is_entitled(who, entry, standing, now_ms // 1000):
             return self._refuse(who, entry, standing, now_ms // 1000)
         if entry.seq > standing.seq:
@@ -199,7 +226,7 @@ class CRLFiles:
     # --- the transfer ------------------------------------------------------------------------------
 
     async def _transfer(
-        self, request: web.Request, who: str, entry: CatalogueEntry, path: str, descriptor: int
+        self, request: web.BaseRequest, who: str, entry: CatalogueEntry, path: str, descriptor: int
     ) -> web.StreamResponse:
         now_s = self._now_ms() // 1000
         headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}
@@ -231,7 +258,7 @@ class CRLFiles:
 
     async def _without_body(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         response: web.StreamResponse,
         who: str,
         entry: CatalogueEntry,
@@ -246,7 +273,7 @@ class CRLFiles:
 
     async def _counted_head(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         response: web.StreamResponse,
         who: str,
         entry: CatalogueEntry,
@@ -260,7 +287,7 @@ class CRLFiles:
 
     async def _send(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         response: web.StreamResponse,
         who: str,
         entry: CatalogueEntry,
@@ -294,7 +321,7 @@ class CRLFiles:
         return response
 
     def _break_off(
-        self, request: web.Request, who: str, entry: CatalogueEntry, is_counted: bool, exc: BaseException
+        self, request: web.BaseRequest, who: str, entry: CatalogueEntry, is_counted: bool, exc: BaseException
     ) -> None:
         """Count a transfer that did not reach its end, and see to it that the reader notices."""
         log.info("CRL %s to %s: broken off: %s", entry.file, who, str(exc) or type(exc).__name__)
@@ -306,6 +333,10 @@ class CRLFiles:
         # The length promised will not come; only the end of the connection can say so.
         if request.transport is not None:
             request.transport.abort()
+
+
+# Made with a worker's first CRL.
+_of_worker: WeakKeyDictionary[ServesCRLs, CRLFiles] = WeakKeyDictionary()
 
 
 class _Insensitive(dict[str, str]):
