@@ -1,0 +1,122 @@
+"""Metrics of all processes of this machine, in Prometheus' exposition format.
+
+Knows: which numbers of the status files are counters or gauges, their names and labels.
+Does not know: how they came about.  Names: ``certstatus_<thing>_<unit>``, counters end in ``_total``.
+A worker's counters begin at 0 with each incarnation, as counters of a process do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from responder.run_status import RunStatus, Status
+
+_Family = GaugeMetricFamily | CounterMetricFamily
+
+# Key of a worker's status -> (name, kind, what it says, factor).
+_WORKER_NUMBERS = {
+    "applied_seq": ("certstatus_applied_seq", "gauge", "Last change that the worker has applied.", 1.0),
+    "beat_age_ms": ("certstatus_beat_age_seconds", "gauge", "Age of the last verified beat.", 0.001),
+    "overlay_entries": ("certstatus_overlay_entries", "gauge", "Changes held above the snapshot.", 1.0),
+    "connections": ("certstatus_connections", "gauge", "Open connections.", 1.0),
+    "signing_waiting": ("certstatus_signing_waiting", "gauge", "Answers waiting to be signed.", 1.0),
+    "rss_bytes": ("certstatus_resident_bytes", "gauge", "Greatest resident memory.", 1.0),
+    "accepted": ("certstatus_accepted", "counter", "Connections accepted.", 1.0),
+    "refused": ("certstatus_refused_connections", "counter", "Connections over the limit.", 1.0),
+    "timed_out": ("certstatus_timed_out", "counter", "Connections ended by a deadline.", 1.0),
+    "delegated": ("certstatus_delegated", "counter", "Connections handed to the full web server.", 1.0),
+    "reloads": ("certstatus_index_reloads", "counter", "Times the index was loaded anew.", 1.0),
+    "signatures": ("certstatus_signatures", "counter", "Answers signed.", 1.0),
+}
+# Key of a worker's status with a table below it -> (name, kind, what it says, label).
+_WORKER_TABLES = {
+    "provisions": ("certstatus_provisions", "counter", "What was given and refused, by kind.", "kind"),
+    "outcomes": ("certstatus_outcomes", "counter", "How requests were answered.", "outcome"),
+    "caches": ("certstatus_cache", "gauge", "Entries and bytes of the caches.", "what"),
+}
+_FEED_NUMBERS = {
+    "seq": ("certstatus_feed_seq", "gauge", "Last change that a beat has covered.", 1.0),
+    "beats": ("certstatus_feed_beats", "counter", "Beats sent.", 1.0),
+    "rebuilds": ("certstatus_feed_rebuilds", "counter", "Times the stream was started anew.", 1.0),
+}
+
+
+class RunCollector:
+    """Collects once, from one reading of the status files."""
+
+    def __init__(self, status: RunStatus, configured_workers: int) -> None:
+        self._status = status
+        self._configured_workers = configured_workers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics."""
+        status = self._status
+        configured = GaugeMetricFamily("certstatus_workers_configured", "Workers that are to run.")
+        configured.add_metric([], self._configured_workers)
+        yield configured
+        ready = GaugeMetricFamily("certstatus_worker_ready", "1 if the worker answers.", labels=["slot"])
+        for worker in status.workers:
+            ready.add_metric([str(worker["slot"])], 1 if worker.get("ready") else 0)
+        yield ready
+        for key, (name, kind, text, factor) in _WORKER_NUMBERS.items():
+            family = _family(name, kind, text, ["slot"])
+            for worker in status.workers:
+                if isinstance(value := worker.get(key), (int, float)):
+                    family.add_metric([str(worker["slot"])], value * factor)
+            yield family
+        for key, (name, kind, text, label) in _WORKER_TABLES.items():
+            family = _family(name, kind, text, ["slot", label])
+            for worker in status.workers:
+                for what, value in worker.get(key, {}).items():
+                    family.add_metric([str(worker["slot"]), what], value)
+            yield family
+        yield from _processes(status)
+        yield from _agent(status.agent)
+
+
+def _processes(status: RunStatus) -> Iterator[Metric]:
+    up = GaugeMetricFamily("certstatus_process_up", "1 if the process runs.", labels=["process"])
+    for name, found in (("feed", status.feed), ("builder", status.builder), ("agent", status.agent)):
+        up.add_metric([name], 0 if found is None else 1)
+    yield up
+    if status.feed is not None:
+        for key, (name, kind, text, factor) in _FEED_NUMBERS.items():
+            if isinstance(value := status.feed.get(key), (int, float)):
+                family = _family(name, kind, text, [])
+                family.add_metric([], value * factor)
+                yield family
+
+
+def _agent(agent: Status | None) -> Iterator[Metric]:
+    if agent is None:
+        return
+    labels = ["service", "generation"]
+    until = GaugeMetricFamily(
+        "certstatus_responder_certificate_not_after_seconds",
+        "End of the responder certificate.",
+        labels=labels,
+    )
+    alarm = GaugeMetricFamily(
+        "certstatus_responder_certificate_alarm",
+        "1 if it is missing or ends without a successor.",
+        labels=labels,
+    )
+    for item in agent.get("certificates", []):
+        names = [str(item["service"]), str(item["generation"])]
+        if item.get("not_after_s") is not None:
+            until.add_metric(names, item["not_after_s"])
+        alarm.add_metric(names, 1 if item["state"] in ("alarm", "missing") else 0)
+    yield until
+    yield alarm
+    files = GaugeMetricFamily("certstatus_counter_files", "Counter files on this host.", labels=["state"])
+    for state, value in agent.get("counters", {}).items():
+        files.add_metric([state], value)
+    yield files
+
+
+def _family(name: str, kind: str, text: str, labels: list[str]) -> _Family:
+    if kind == "counter":
+        return CounterMetricFamily(name, text, labels=labels)
+    return GaugeMetricFamily(name, text, labels=labels)
