@@ -1,0 +1,728 @@
+"""The answer path: one request in, the bytes of one HTTP answer out, in this order and no other.
+
+    step                where                    µs      allocates     fails as
+    fresh?              Standing.is_fresh        -       no            tryLater
+    who is asking       Asker                    -       no            tryLater (cannot be counted)
+    entitled?           Asker.rows               -       no            unauthorized
+    seen verbatim?      repeat: the memo         -       no            next step
+    parse               ocsp_request             -       yes           malformedRequest, unauthorized
+    which issuer        Access.by_hash           -       no            unauthorized
+    known?              the second cache         -       no            next step
+    look up             View.look_up             -       yes           unknown (an answer), unauthorized
+    sign                SigningDesk              -       yes           tryLater
+    look up again       under ``settled``        -       yes           sign again
+    count               Asker.cells              -       no            tryLater (cannot be counted)
+    write               wire                     -       yes           -
+
+A request that was seen byte for byte goes through ``repeat``; whatever is not plainly in order
+there is left to ``answer``, which asks every question from the top.
+Knows: policy of statuses, validity, caches, single-flight, refusals.
+Does not know: HTTP requests, sockets, Valkey.
+
+Caches need no registry of who must be told of a change.  An answer carries the mark of the
+standing under which it was last looked up; under another mark it is looked up again, in the
+overlay (0.2 µs) or, when the era is another, in the whole index.  A worker acknowledges a
+change only after the mark has moved, so no later request is given what was true before.
+Source: RFC 6960 §2, §4; RFC 9919 §3.2, §6, §7; Act arts. 18, 37.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+from certstatus import clock, oid
+from certstatus.cert_id import CertID, encode_cert_id
+from certstatus.changes import NO_REASON, fingerprint
+from certstatus.counters import Provision
+from certstatus.der import generalized_time
+from certstatus.errors import (
+    MALFORMED_REQUEST,
+    TRY_LATER,
+    UNAUTHORIZED,
+    CertStatusError,
+    CountersUnavailable,
+    NotAuthoritative,
+    NotEntitled,
+    Overloaded,
+    RequestError,
+    SignerUnavailable,
+    StaleIndex,
+)
+from certstatus.extension import encode_extension
+from certstatus.ocsp_request import OCSPRequest, parse_request
+from certstatus.ocsp_response import (
+    GOOD_DER,
+    UNKNOWN_DER,
+    SingleResponse,
+    encode_basic_response,
+    encode_response,
+    encode_response_data,
+    error_response,
+    revoked,
+)
+from certstatus.snapshot import GOOD, HELD, IndexRow
+from responder import wire
+from responder.asker import Asker, Askers
+from responder.cache import GenerationCache
+from responder.keys import Signer, SignerSet
+from responder.signing import SigningDesk, is_fast
+from responder.standing import Access, ServedIssuer, Standing
+
+log = logging.getLogger(__name__)
+
+_CERTIFICATE_HOLD = 6
+# CRLReasons an answer may name; the others are left out (RFC 5280 §5.3.1).
+_SAYABLE_REASONS = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
+# A status that changes this often within one request's signing is not this request's to catch.
+_SIGNED_AGAIN_MAX = 5
+# The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
+_JITTER = 0.1
+_ANSWER_BYTES = 900
+_MEMO_MESSAGE_MAX = 4096
+_RETRY_AFTER_S = {
+    "stale": 5,
+    "overloaded": 1,
+    "no_signer": 30,
+    "no_counters": 10,
+}
+_REFUSALS = {
+    UNAUTHORIZED: Provision.REFUSED_UNAUTHORIZED,
+    TRY_LATER: Provision.REFUSED_TRY_LATER,
+    MALFORMED_REQUEST: Provision.REFUSED_MALFORMED,
+}
+
+
+class Follows(Protocol):
+    """What the path needs of the follower: the standing, and the lock under which it changes."""
+
+    @property
+    def standing(self) -> Standing: ...
+
+    @property
+    def settled(self) -> Lock: ...
+
+
+class Peer(Protocol):
+    """A connection: where it comes from, and who that was found to be.
+
+    is_last   set when an answer says that the connection ends with it
+    """
+
+    address: str
+    asker: Asker | None
+    is_last: bool
+
+
+class How(NamedTuple):
+    """How an answer is to be written.
+
+    message   the HTTP request, to be known byte for byte next time; None where it must not be
+    """
+
+    keep_alive: bool
+    head_only: bool = False
+    if_none_match: frozenset[bytes] | None = None
+    if_modified_since_s: int | None = None
+    message: bytes | None = None
+
+
+class Limits(NamedTuple):
+    """``[responder]`` of the configuration, as far as it concerns the answer path."""
+
+    certificates_max: int
+    cache_bytes_max: int
+
+
+class Answer:
+    """A signed answer and what is needed to give it again.
+
+    issuer_id, kinds         where it is counted: one column for every SingleResponse
+    certificates, rows       what was looked up, and what was found
+    seq, mark, era           of the standing under which that was last so
+    refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
+    shared                   whether other requests may be given it
+    """
+
+    __slots__ = (
+        "body",
+        "certificates",
+        "era",
+        "etag",
+        "expires_s",
+        "head",
+        "issuer_id",
+        "kinds",
+        "last_modified_s",
+        "mark",
+        "middle",
+        "refresh_s",
+        "rows",
+        "seq",
+        "served",
+        "shared",
+        "validators",
+    )
+
+    def __init__(self, draft: _Draft, body: bytes, standing: Standing, shared: bool) -> None:
+        self.issuer_id = draft.served.issuer.issuer_id
+        self.served = draft.served
+        self.kinds = draft.kinds
+        self.certificates = draft.certificates
+        self.rows = draft.rows
+        self.seq = standing.seq
+        self.mark = standing.mark
+        self.era = standing.era
+        self.refresh_s = draft.refresh_s
+        self.expires_s = draft.expires_s
+        self.shared = shared
+        self.body = body
+        self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
+        # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
+        self.last_modified_s = draft.produced_at_s
+        self.validators = wire.validators(self.last_modified_s, self.etag, draft.next_update_s)
+        self.head = wire.answer_head(len(body), self.validators)
+        self.middle = wire.PUBLIC if draft.served.issuer.access == "public" else wire.PRIVATE
+
+
+class _Draft(NamedTuple):
+    """What is about to be signed, and what it was made from."""
+
+    served: ServedIssuer
+    signer: Signer
+    tbs: bytes
+    mark: int
+    certificates: tuple[bytes, ...]
+    rows: tuple[IndexRow | None, ...]
+    kinds: tuple[int, ...]
+    produced_at_s: int
+    next_update_s: int
+    refresh_s: int
+    expires_s: int
+
+
+class Flight:
+    """An answer on its way, and everybody who waits for it.
+
+    ``add``: what is called in the loop with the Answer, or with the error there is instead.
+    """
+
+    __slots__ = ("draft", "issuer_id", "request", "waiting")
+
+    def __init__(self, request: OCSPRequest, issuer_id: int) -> None:
+        self.request = request
+        self.issuer_id = issuer_id
+        self.draft: _Draft | None = None
+        self.waiting: list[Callable[[Answer | CertStatusError], None]] = []
+
+    def add(self, deliver: Callable[[Answer | CertStatusError], None]) -> None:
+        """Call *deliver* when the answer is there."""
+        self.waiting.append(deliver)
+
+
+class _Refusal(NamedTuple):
+    head: bytes
+    body: bytes
+
+
+class AnswerPath:
+    """One worker's answer path; used by the event loop's thread only."""
+
+    def __init__(
+        self,
+        follower: Follows,
+        signers: SignerSet,
+        askers: Askers,
+        desk: SigningDesk,
+        index_key: bytes,
+        limits: Limits,
+        now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        # Fixed.
+        self._follower = follower
+        self._askers = askers
+        self._desk = desk
+        self._index_key = index_key
+        self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
+        # Swapped on reload.
+        self.signers = signers
+        self.limits = limits
+        # Caches.
+        half = limits.cache_bytes_max // 2
+        self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
+        self._answers: GenerationCache[tuple[CertID, ...], Answer] = GenerationCache(half)
+        self._flights: dict[tuple[CertID, ...], Flight] = {}
+        self._refusals: dict[tuple[int, str], _Refusal] = {}
+        self._date_s = -1
+        self._date = b""
+        # Counters.
+        self.repeats = 0
+        self.outcomes: dict[str, int] = {}
+
+    # --- seen byte for byte --------------------------------------------------------------------------
+
+    def repeat(self, peer: Peer, message: bytes, now_ms: int, monotonic_s: float) -> bytes | None:
+        """Return what *message* is answered if it was seen before and nothing has changed; else None.
+
+        Takes:   a whole HTTP request.
+        Cost:    about 1.5 µs.
+        """
+        standing = self._follower.standing
+        if monotonic_s >= standing.fresh_until_s or not (
+            standing.wall_from_ms <= now_ms <= standing.wall_until_ms
+        ):
+            return None
+        now_s = now_ms // 1000
+        asker = peer.asker
+        if asker is None or asker.access is not standing.access or now_s >= asker.until_s:
+            return None
+        seen = self._memo.young.get(message)
+        if seen is None:
+            return None
+        answer, end = seen
+        row = asker.rows.get(answer.issuer_id)
+        if row is None or now_s >= answer.refresh_s:
+            return None
+        if answer.mark != standing.mark and not self._is_still_true(answer, standing):
+            return None
+        cells = asker.cells
+        for kind in answer.kinds:
+            cells[row + kind] += 1
+        self.repeats += 1
+        if end is not wire.END:
+            peer.is_last = True
+        if now_s != self._date_s:
+            self._date_s, self._date = now_s, wire.http_date(now_s)
+        return b"".join(
+            (answer.head, wire.seconds(answer.refresh_s - now_s), answer.middle, self._date, end, answer.body)
+        )
+
+    # --- the whole path ------------------------------------------------------------------------------
+
+    def answer(
+        self, peer: Peer, request_der: bytes, how: How, now_ms: int, monotonic_s: float
+    ) -> bytes | Flight:
+        """Return the HTTP answer to *request_der*, or the flight that will bring it.
+
+        Whoever is given a flight adds itself, and calls ``provide`` with what it is brought.
+        """
+        now_s = now_ms // 1000
+        standing = self._follower.standing
+        issuer_id = 0
+        try:
+            asker = self._admit(peer, standing, now_ms, monotonic_s)
+            request = parse_request(request_der, self.limits.certificates_max)
+            served = _issuer_of(request, standing.access)
+            issuer_id = served.issuer.issuer_id
+            row = self._entitled_row(asker, issuer_id, standing, now_s)
+            answer = self._known(request, standing, now_s) if request.cacheable else None
+            if answer is not None:
+                self._note("cached")
+            else:
+                made = self._make(request, issuer_id, now_s)
+                if isinstance(made, Flight):
+                    return made
+                # Signing takes its time, and releases the interpreter's lock: ask again who is asking.
+                return self._give_made(peer, made, how)
+            return self._give(asker, row, answer, how, now_s)
+        except CertStatusError as exc:
+            return self._refuse(exc, peer, issuer_id, how, now_s)
+        except Exception as exc:
+            return self._broken(exc, how, now_s)
+
+    def provide(self, peer: Peer, result: Answer | CertStatusError, how: How) -> bytes | None:
+        """Return the HTTP answer for what a flight brought; None if it is outdated: ask again."""
+        now_ms = self._now_ms()
+        if isinstance(result, CertStatusError):
+            return self._refuse(result, peer, 0, how, now_ms // 1000)
+        standing = self._follower.standing
+        if result.mark != standing.mark and not self._is_still_true(result, standing):
+            return None
+        try:
+            return self._give_made(peer, result, how)
+        except CertStatusError as exc:
+            return self._refuse(exc, peer, result.issuer_id, how, now_ms // 1000)
+        except Exception as exc:
+            return self._broken(exc, how, now_ms // 1000)
+
+    def refuse(self, peer: Peer, error: CertStatusError, how: How, now_s: int) -> bytes:
+        """Return the HTTP answer that says *error* as an OCSP response, counted as a refusal."""
+        return self._refuse(error, peer, 0, how, now_s)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    def _admit(self, peer: Peer, standing: Standing, now_ms: int, monotonic_s: float) -> Asker:
+        """Fresh?  Who is asking?  Entitled to anything?"""
+        if not standing.is_fresh(now_ms, monotonic_s):
+            raise StaleIndex(f"the index stands at {standing.time_ms} ms; it is {now_ms} ms")
+        now_s = now_ms // 1000
+        asker = peer.asker
+        if asker is None or asker.access is not standing.access or now_s >= asker.until_s:
+            asker = self._askers.find(peer.address, standing, now_s)
+            peer.asker = asker
+        if not asker.entitled:
+            raise NotEntitled("nobody who may ask")
+        return asker
+
+    def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
+        row = self._askers.row(asker, issuer_id, standing, now_s)
+        if row is None:
+            raise NotEntitled(f"verifier {asker.verifier_id} may not ask about issuer {issuer_id}")
+        return row
+
+    def _known(self, request: OCSPRequest, standing: Standing, now_s: int) -> Answer | None:
+        """Return the answer that other requests for the same were given, if it still holds."""
+        answer = self._answers.get(request.cert_ids)
+        if answer is None or now_s >= answer.expires_s:
+            return None
+        if answer.mark != standing.mark and not self._is_still_true(answer, standing):
+            return None
+        if now_s >= answer.refresh_s:
+            return self._refreshed(request, answer, now_s)
+        return answer
+
+    def _refreshed(self, request: OCSPRequest, answer: Answer, now_s: int) -> Answer:
+        """Return a newer answer if one can be made at once, else *answer*, and have one made."""
+        try:
+            made = self._make(request, answer.issuer_id, now_s)
+        except CertStatusError as exc:
+            # The old one holds until it expires; until then there is time for what is missing to return.
+            self._note(f"not refreshed: {exc.outcome}")
+            return answer
+        return answer if isinstance(made, Flight) else made
+
+    def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
+        """Say whether what *answer* says still holds under *standing*, and mark it so."""
+        view = standing.view
+        issuer_id = answer.issuer_id
+        if answer.era == standing.era:
+            overlay = view.overlay
+            for certificate in answer.certificates:
+                later = overlay.get((issuer_id, certificate))
+                if later is not None and later[1] > answer.seq:
+                    return False
+        else:
+            served = standing.access.by_id.get(issuer_id)
+            # The issuer as a whole: its policy, and which responder certificates were dropped.
+            if served is None or served.issuer != answer.served.issuer:
+                return False
+            for certificate, row in zip(answer.certificates, answer.rows, strict=True):
+                if view.look_up(issuer_id, certificate) != row:
+                    return False
+            answer.served = served
+        answer.seq, answer.mark, answer.era = standing.seq, standing.mark, standing.era
+        return True
+
+    # --- signing -------------------------------------------------------------------------------------
+
+    def _make(self, request: OCSPRequest, issuer_id: int, now_s: int) -> Answer | Flight:
+        """Sign now if the key is fast and there is time, else join or begin a flight."""
+        standing = self._follower.standing
+        served = standing.access.by_id.get(issuer_id)
+        if served is None:
+            raise NotAuthoritative(f"issuer {issuer_id} is gone")
+        signer = self._signer(served, now_s)
+        fast = is_fast(signer)
+        if fast and self._desk.has_time():
+            return self._sign_here(request, issuer_id)
+        if request.cacheable:
+            flight = self._flights.get(request.cert_ids)
+            # One that has looked up already may be joined only if nothing has changed since.
+            if flight is not None and (flight.draft is None or flight.draft.mark == standing.mark):
+                return flight
+        flight = Flight(request, issuer_id)
+        if fast:
+            self._desk.wait_in_line(lambda: self._fly_here(flight))
+        else:
+            self._fly_on_thread(flight)
+        if request.cacheable:
+            self._flights[request.cert_ids] = flight
+        return flight
+
+    def _sign_here(self, request: OCSPRequest, issuer_id: int) -> Answer:
+        for _ in range(_SIGNED_AGAIN_MAX):
+            draft = self._draft(request, issuer_id)
+            answer = self._finish(request, draft, self._desk.sign(draft.signer, draft.tbs))
+            if answer is not None:
+                return answer
+        raise Overloaded("the status changed again and again while it was signed")
+
+    def _fly_here(self, flight: Flight) -> None:
+        try:
+            self._land(flight, self._sign_here(flight.request, flight.issuer_id))
+        except CertStatusError as exc:
+            self._land(flight, exc)
+        except Exception as exc:
+            self._crash(flight, exc)
+
+    def _fly_on_thread(self, flight: Flight, attempts: int = _SIGNED_AGAIN_MAX) -> None:
+        """Raises: Overloaded, SignerUnavailable, NotAuthoritative — the flight does not begin."""
+        draft = self._draft(flight.request, flight.issuer_id)
+
+        def signed(signature: bytes | None) -> None:
+            try:
+                if signature is None:
+                    raise SignerUnavailable(f"issuer {flight.issuer_id}: the key did not sign")
+                answer = self._finish(flight.request, draft, signature)
+                if answer is not None:
+                    self._land(flight, answer)
+                elif attempts > 1:
+                    self._fly_on_thread(flight, attempts - 1)
+                else:
+                    raise Overloaded("the status changed again and again while it was signed")
+            except CertStatusError as exc:
+                self._land(flight, exc)
+            except Exception as exc:
+                self._crash(flight, exc)
+
+        self._desk.sign_on_thread(draft.signer, draft.tbs, signed)
+        flight.draft = draft
+
+    def _land(self, flight: Flight, result: Answer | CertStatusError) -> None:
+        key = flight.request.cert_ids
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        waiting, flight.waiting = flight.waiting, []
+        for deliver in waiting:
+            try:
+                deliver(result)
+            except Exception:
+                # One connection's trouble must not keep the others waiting.
+                log.exception("an answer could not be delivered")
+
+    def _crash(self, flight: Flight, exc: Exception) -> None:
+        log.error("signing for issuer %d", flight.issuer_id, exc_info=exc)
+        self._land(flight, CertStatusError(type(exc).__name__))
+
+    def _signer(self, served: ServedIssuer, now_s: int) -> Signer:
+        issuer = served.issuer
+        signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped)
+        if signer is None:
+            raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
+        return signer
+
+    def _draft(self, request: OCSPRequest, issuer_id: int) -> _Draft:
+        """Look everything up and write what is to be signed."""
+        now_s = self._now_ms() // 1000
+        certificates = tuple([fingerprint(item.serial, self._index_key) for item in request.cert_ids])
+        # The lock binds rows and time together: at thisUpdate the rows were exactly these.
+        with self._follower.settled:
+            standing = self._follower.standing
+            view = standing.view
+            rows = tuple([view.look_up(issuer_id, certificate) for certificate in certificates])
+        served = standing.access.by_id.get(issuer_id)
+        if served is None:
+            raise NotAuthoritative(f"issuer {issuer_id} is gone")
+        signer = self._signer(served, now_s)
+        this_update_s = standing.time_ms // 1000
+        states = [_state(served, row, now_s) for row in rows]
+        validity_s = min([state.validity_s for state in states])
+        next_update_s = min(this_update_s + validity_s, signer.not_after_s)
+        if next_update_s <= now_s:
+            raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
+        produced_at_s = max(now_s, this_update_s)
+        tbs = encode_response_data(
+            signer.responder_key_hash,
+            produced_at_s,
+            [
+                SingleResponse(
+                    encode_cert_id(*cert_id), state.status_der, this_update_s, next_update_s, state.extensions
+                )
+                for cert_id, state in zip(request.cert_ids, states, strict=True)
+            ],
+            request.nonce,
+        )
+        expires_s = min([next_update_s, *[state.until_s for state in states]])
+        refresh_s = this_update_s + int(validity_s * (0.5 + _JITTER * random.random()))
+        return _Draft(
+            served=served,
+            signer=signer,
+            tbs=tbs,
+            mark=standing.mark,
+            certificates=certificates,
+            rows=rows,
+            kinds=tuple([state.kind for state in states]),
+            produced_at_s=produced_at_s,
+            next_update_s=next_update_s,
+            refresh_s=min(refresh_s, expires_s),
+            expires_s=expires_s,
+        )
+
+    def _finish(self, request: OCSPRequest, draft: _Draft, signature: bytes) -> Answer | None:
+        """Return the answer, kept for others if it may be; None if what it says holds no more."""
+        signer = draft.signer
+        body = encode_response(
+            encode_basic_response(
+                draft.tbs, signer.signature_algorithm_der, signature, (signer.certificate_der,)
+            )
+        )
+        issuer_id = draft.served.issuer.issuer_id
+        with self._follower.settled:
+            standing = self._follower.standing
+            if standing.mark != draft.mark:
+                view = standing.view
+                served = standing.access.by_id.get(issuer_id)
+                if served is None or served.issuer != draft.served.issuer:
+                    return None
+                if draft.rows != tuple([view.look_up(issuer_id, item) for item in draft.certificates]):
+                    return None
+        if self._now_ms() // 1000 >= draft.expires_s:
+            return None
+        self._note("signed")
+        answer = Answer(draft, body, standing, request.cacheable)
+        if request.cacheable:
+            self._answers.put(request.cert_ids, answer, len(body) + _ANSWER_BYTES)
+        return answer
+
+    # --- giving --------------------------------------------------------------------------------------
+
+    def _give_made(self, peer: Peer, answer: Answer, how: How) -> bytes:
+        """Give an answer that took time to make: fresh and entitled are asked again."""
+        now_ms = self._now_ms()
+        standing = self._follower.standing
+        asker = self._admit(peer, standing, now_ms, self._monotonic_s())
+        row = self._entitled_row(asker, answer.issuer_id, standing, now_ms // 1000)
+        return self._give(asker, row, answer, how, now_ms // 1000)
+
+    def _give(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:
+        """Count, then write."""
+        cells = asker.cells
+        end = wire.END if how.keep_alive else wire.CLOSE_END
+        head, body = answer.head, answer.body
+        if _has_it(answer, how):
+            cells[row + Provision.OCSP_NOT_MODIFIED] += 1
+            head, body = wire.not_modified_head(answer.validators), b""
+        elif how.head_only:
+            cells[row + Provision.OCSP_HEAD] += 1
+            body = b""
+        else:
+            for kind in answer.kinds:
+                cells[row + kind] += 1
+            message = how.message
+            if message is not None and answer.shared and len(message) <= _MEMO_MESSAGE_MAX:
+                self._memo.put(message, (answer, end), len(message) + len(answer.body) + _ANSWER_BYTES)
+        return b"".join(
+            (head, wire.seconds(answer.refresh_s - now_s), answer.middle, wire.http_date(now_s), end, body)
+        )
+
+    # --- refusing ------------------------------------------------------------------------------------
+
+    def _refuse(self, exc: CertStatusError, peer: Peer, issuer_id: int, how: How, now_s: int) -> bytes:
+        """The one place where an error becomes an OCSP answer."""
+        self._note(exc.outcome)
+        if not isinstance(exc, RequestError) and exc.ocsp_status != TRY_LATER:
+            log.error("internal error: %s", exc)
+        standing = self._follower.standing
+        kind = _REFUSALS.get(exc.ocsp_status)
+        if kind is not None and standing.epoch:
+            try:
+                asker = self._askers.find(peer.address, standing, now_s)
+                self._askers.refuse(asker, kind, issuer_id, standing, now_s)
+            except CountersUnavailable:
+                # A refusal gives nothing away, so it may go out uncounted.
+                self._note(CountersUnavailable.outcome)
+        return self._render_refusal(exc, how, now_s)
+
+    def _broken(self, exc: Exception, how: How, now_s: int) -> bytes:
+        """Anything outside our errors is a bug: internalError, and the log says where."""
+        log.error("answering", exc_info=exc)
+        self._note(CertStatusError.outcome)
+        return self._render_refusal(CertStatusError(type(exc).__name__), how, now_s)
+
+    def _render_refusal(self, exc: CertStatusError, how: How, now_s: int) -> bytes:
+        key = (exc.ocsp_status, exc.outcome)
+        refusal = self._refusals.get(key)
+        if refusal is None:
+            body = error_response(exc.ocsp_status)
+            retry = _RETRY_AFTER_S.get(exc.outcome, 5) if exc.ocsp_status == TRY_LATER else None
+            refusal = self._refusals[key] = _Refusal(wire.refusal_head(len(body), retry), body)
+        end = wire.END if how.keep_alive else wire.CLOSE_END
+        body = b"" if how.head_only else refusal.body
+        return b"".join((refusal.head, wire.http_date(now_s), end, body))
+
+    def _note(self, outcome: str) -> None:
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+    def sizes(self) -> dict[str, int]:
+        """Return entries and bytes of both caches, and flights under way."""
+        return {
+            "memo_entries": len(self._memo),
+            "memo_bytes": self._memo.size,
+            "answer_entries": len(self._answers),
+            "answer_bytes": self._answers.size,
+            "flights": len(self._flights),
+        }
+
+
+class _State(NamedTuple):
+    """What is said of one certificate.  ``until_s``: from then on something else."""
+
+    status_der: bytes
+    kind: int
+    validity_s: int
+    until_s: int
+    extensions: tuple[bytes, ...] = ()
+
+
+_FOR_EVER_S = 1 << 62
+
+
+def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
+    """Return the one issuer of all certificates asked about.
+
+    One answer has one signer, and a CA's delegate may speak for no other CA (RFC 6960 §4.2.2.2).
+    Raises: NotAuthoritative — none of ours, or more than one.
+    """
+    by_hash = access.by_hash
+    cert_ids = request.cert_ids
+    served = by_hash.get(cert_ids[0].issuer_hash)
+    if served is None:
+        raise NotAuthoritative("an issuer we do not answer for")
+    for cert_id in cert_ids[1:]:
+        if by_hash.get(cert_id.issuer_hash) is not served:
+            raise NotAuthoritative("certificates of several issuers in one request")
+    return served
+
+
+def _state(served: ServedIssuer, row: IndexRow | None, now_s: int) -> _State:
+    """Return what is said of a certificate whose row in the index is *row*.
+
+    Raises: NotAuthoritative — it has expired and this issuer gives no status after that.
+    Source: RFC 6960 §2.2, §4.4.4 (archive cutoff).
+    """
+    issuer = served.issuer
+    unknown = _State(UNKNOWN_DER, Provision.UNKNOWN, issuer.validity_unknown_s, _FOR_EVER_S)
+    if row is None:
+        return unknown
+    last_second_s = clock.jst_day_end_s(row.not_after_day)
+    until_s = last_second_s + 1
+    extensions: tuple[bytes, ...] = ()
+    if now_s > last_second_s:
+        if issuer.expired == "unauthorized":
+            raise NotAuthoritative("an expired certificate")
+        if issuer.expired != "last":
+            return unknown
+        cutoff = encode_extension(oid.OCSP_ARCHIVE_CUTOFF, generalized_time(served.since_s))
+        until_s, extensions = _FOR_EVER_S, (cutoff,)
+    if row.state == GOOD:
+        return _State(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
+    reason = _CERTIFICATE_HOLD if row.state == HELD else row.reason
+    said = reason if reason in _SAYABLE_REASONS else None
+    validity_s = issuer.validity_good_s if row.state == HELD else issuer.validity_revoked_s
+    return _State(revoked(row.revoked_at_s, said), Provision.REVOKED, validity_s, until_s, extensions)
+
+
+def _has_it(answer: Answer, how: How) -> bool:
+    """Say whether the client's copy is still this answer (RFC 9110 §13.1.2, §13.1.3)."""
+    if how.if_none_match is not None:
+        return b"*" in how.if_none_match or answer.etag in how.if_none_match
+    return how.if_modified_since_s is not None and answer.last_modified_s <= how.if_modified_since_s
+
+
+assert NO_REASON not in _SAYABLE_REASONS

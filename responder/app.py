@@ -1,0 +1,291 @@
+"""The full web server's side: everything that is not plain, by aiohttp, with the same answers.
+
+Knows: routes, methods, conditional requests, bodies in pieces and their limits, and how each
+thing that is wrong with a request is said.  OCSP answers are the bytes that the lane would
+have written; aiohttp parses requests and keeps their order.
+Does not know: deadlines of heads and idle connections, which the lane holds.
+Source: RFC 9110 §9, §10.1.1, §13, §15; RFC 6960 A.1; RFC 9919 §6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDictProxy
+
+from certstatus import clock
+from certstatus.errors import CertStatusError, MalformedRequest
+from responder import wire
+from responder.answer import Answer, AnswerPath, Flight, How
+from responder.lane import Lane, LaneLimits
+from responder.plain import decode_path, is_ocsp_request_type
+
+log = logging.getLogger(__name__)
+
+# Takes the request, the path below /crl/, and the address it comes from.
+ServeCRL = Callable[[Any, str, str], Awaitable[web.StreamResponse]]
+
+_OCSP_METHODS = b"Allow: GET, HEAD, POST\r\n"
+_READ_METHODS = b"Allow: GET, HEAD\r\n"
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ETAG = re.compile(rb'(?:W/)?"([^"]*)"')
+_BODY_WAIT_S = 1.0
+
+
+class WireResponse(web.StreamResponse):
+    """An answer whose bytes, head and all, are made already."""
+
+    def __init__(self, answer: bytes, keep_alive: bool) -> None:
+        super().__init__()
+        self._answer = answer
+        self._stays = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open after it."""
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write it."""
+        writer = request.writer
+        await writer.write(self._answer)
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing follows."""
+
+
+class DelegateHandler(RequestHandler):
+    """aiohttp's side of one connection of a lane."""
+
+    __slots__ = ("lane",)
+
+    lane: Lane
+
+    def is_busy(self) -> bool:
+        """Whether a request waits or is being answered; true also before and after its life."""
+        return bool(self._messages) or self._waiter is None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - what the parser found is not told
+    ) -> web.StreamResponse:
+        """Say what is wrong in a word, close, and tell the log alone where we are to blame."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("answering %s", request.method, exc_info=exc)
+        if isinstance(exc, LineTooLong):
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun and cannot be finished")
+        answer = wire.plain_answer(HTTPStatus(status), clock.now_s(), close=True)
+        return WireResponse(answer, keep_alive=False)
+
+
+class DelegateServer(web.Server):
+    """Makes the handlers that lanes delegate to."""
+
+    def for_lane(self, lane: Lane) -> DelegateHandler:
+        """Return the handler for *lane*'s connection."""
+        made = DelegateHandler(self, loop=self._loop, **self._kwargs)
+        made.lane = lane
+        return made
+
+
+class Application:
+    """Routes a request and answers it; one for all connections of a worker."""
+
+    def __init__(
+        self,
+        path: AnswerPath,
+        limits: LaneLimits,
+        is_ready: Callable[[], bool],
+        serve_crl: ServeCRL,
+        now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self._path = path
+        self.limits = limits
+        self._is_ready = is_ready
+        self._serve_crl = serve_crl
+        self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
+        self.is_stopping = False
+        self.requests = 0
+
+    def make_server(self, loop: asyncio.AbstractEventLoop) -> DelegateServer:
+        """Return the server that feeds requests to this application."""
+        bound = self.limits.header_bytes_max
+        return DelegateServer(
+            self.handle,
+            loop=loop,
+            access_log=None,
+            # A compressed body could be a thousand times its size; we take none.
+            auto_decompress=False,
+            max_line_size=bound,
+            max_field_size=bound,
+            lingering_time=_BODY_WAIT_S,
+        )
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        delegate = request.protocol
+        assert isinstance(delegate, DelegateHandler)
+        lane = delegate.lane
+        lane.request_begins()
+        self.requests += 1
+        try:
+            return await self._route(request, lane)
+        finally:
+            lane.request_ends()
+
+    async def _route(self, request: web.BaseRequest, lane: Lane) -> web.StreamResponse:
+        target = request.raw_path
+        if not target.startswith("/"):
+            # Absolute form (RFC 9112 §3.2.2); whom it names does not matter here.
+            target = _ABSOLUTE.sub("", target, count=1) or "/"
+        path = target.partition("?")[0]
+        if path == "/ocsp" or path.startswith("/ocsp/"):
+            return await self._ocsp(request, lane, path.removeprefix("/ocsp").removeprefix("/"))
+        if path.startswith("/crl/"):
+            if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+                return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _READ_METHODS)
+            return await self._serve_crl(request, path.removeprefix("/crl/"), lane.address)
+        if path in ("/healthz", "/readyz"):
+            if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+                return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _READ_METHODS)
+            good = path == "/healthz" or self._is_ready()
+            return self._say(request, HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
+        return self._say(request, HTTPStatus.NOT_FOUND)
+
+    # --- OCSP ----------------------------------------------------------------------------------------
+
+    async def _ocsp(self, request: web.BaseRequest, lane: Lane, rest: str) -> web.StreamResponse:
+        headers = request.headers
+        method = request.method
+        expect = headers.get(hdrs.EXPECT)
+        if expect is not None and expect.lower() != "100-continue":
+            return self._say(request, HTTPStatus.EXPECTATION_FAILED)
+        if method in (hdrs.METH_GET, hdrs.METH_HEAD):
+            if not rest:
+                return self._say(request, HTTPStatus.BAD_REQUEST)
+            how = self._how(request)
+            try:
+                request_der = decode_path(rest.encode("utf-8", "surrogateescape"))
+            except MalformedRequest as exc:
+                return WireResponse(
+                    self._path.refuse(lane, exc, how, self._now_ms() // 1000), how.keep_alive
+                )
+            return await self._answer(lane, request_der, how)
+        if method != hdrs.METH_POST:
+            return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _OCSP_METHODS)
+        if rest:
+            return self._say(request, HTTPStatus.NOT_FOUND)
+        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+            return self._say(request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        content_type = headers.get(hdrs.CONTENT_TYPE)
+        if content_type is not None and not is_ocsp_request_type(content_type.encode("utf-8", "replace")):
+            return self._say(request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        length = request.content_length
+        if length is None and hdrs.TRANSFER_ENCODING not in headers:
+            return self._say(request, HTTPStatus.LENGTH_REQUIRED)
+        if length is not None and length > self.limits.request_bytes_max:
+            # Said before a byte of it is read.
+            return self._say(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, close=True)
+        if expect is not None and request.version >= HttpVersion11:
+            await request.writer.write(wire.CONTINUE)
+            # Not the beginning of the answer.
+            request.writer.output_size = 0
+        try:
+            async with asyncio.timeout(self.limits.body_time_s):
+                body = await self._read_body(request)
+        except TimeoutError:
+            return self._say(request, HTTPStatus.REQUEST_TIMEOUT, close=True)
+        if body is None:
+            return self._say(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, close=True)
+        return await self._answer(lane, body, self._how(request))
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes | None:
+        """Return the body, None as soon as it is too long."""
+        body = b""
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > self.limits.request_bytes_max:
+                return None
+        return body
+
+    async def _answer(self, lane: Lane, request_der: bytes, how: How) -> web.StreamResponse:
+        reply: bytes | Flight | None = None
+        while reply is None or isinstance(reply, Flight):
+            if reply is None:
+                reply = self._path.answer(lane, request_der, how, self._now_ms(), self._monotonic_s())
+            else:
+                reply = self._path.provide(lane, await _landing(reply), how)
+        return WireResponse(reply, how.keep_alive)
+
+    def _how(self, request: web.BaseRequest) -> How:
+        keep_alive = request.keep_alive and not self.is_stopping
+        if request.method == hdrs.METH_POST:
+            return How(keep_alive)
+        head_only = request.method == hdrs.METH_HEAD
+        if_none_match = request.headers.getall(hdrs.IF_NONE_MATCH, None)
+        if if_none_match is not None:
+            return How(keep_alive, head_only, if_none_match=_etags(if_none_match))
+        return How(keep_alive, head_only, if_modified_since_s=_http_date_s(request.headers))
+
+    # --- everything else -----------------------------------------------------------------------------
+
+    def _say(
+        self, request: web.BaseRequest, status: HTTPStatus, headers: bytes = b"", *, close: bool = False
+    ) -> web.StreamResponse:
+        close = close or not request.keep_alive or self.is_stopping
+        answer = wire.plain_answer(
+            status,
+            self._now_ms() // 1000,
+            headers,
+            body=request.method != hdrs.METH_HEAD,
+            close=close,
+        )
+        return WireResponse(answer, keep_alive=not close)
+
+
+async def _landing(flight: Flight) -> Answer | CertStatusError:
+    landed: asyncio.Future[Answer | CertStatusError] = asyncio.get_running_loop().create_future()
+
+    def deliver(result: Answer | CertStatusError) -> None:
+        # The connection may be lost while its answer is on the way.
+        if not landed.done():
+            landed.set_result(result)
+
+    flight.add(deliver)
+    return await landed
+
+
+def _etags(values: list[str]) -> frozenset[bytes]:
+    """Return the tags of If-None-Match without their quotes, ``*`` as itself (RFC 9110 §13.1.2)."""
+    text = ",".join(values).encode("utf-8", "replace")
+    return frozenset({b"*"}) if text.strip() == b"*" else frozenset(_ETAG.findall(text))
+
+
+def _http_date_s(headers: CIMultiDictProxy[str]) -> int | None:
+    """Return If-Modified-Since in POSIX seconds, None if there is none or it is no date."""
+    text = headers.get(hdrs.IF_MODIFIED_SINCE)
+    if text is None:
+        return None
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return None

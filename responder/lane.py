@@ -1,0 +1,416 @@
+"""The fast lane: what a worker accepts connections with, in front of the full web server.
+
+::
+
+                 ┌─ seen byte for byte ──▶ AnswerPath.repeat ──▶ write
+    data ──▶ idle┼─ plain ──────────────▶ AnswerPath.answer ──▶ write, or wait for a flight
+                 ├─ part of a plain one ─▶ kept, within bounds, until it is whole
+                 └─ anything else ───────▶ a delegate (aiohttp), for the rest of the connection
+
+A message goes to the delegate whole, before anything was answered from it.  The lane stays
+the transport's protocol and forwards data, end, loss and flow control (handing the transport
+over loses the last: tried, 64 MB buffered), so that one place holds deadlines and counts for
+a connection's whole life; the delegate has no time limit on a head of its own.
+Knows: connections, deadlines, bounds.  Does not know: what is answered.
+Source: RFC 9112 §9 (connections); RFC 9110 §15.5.9 (408), §15.5.15 (414); RFC 6585 §5 (431).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
+
+from certstatus import clock
+from certstatus.errors import CertStatusError, MalformedRequest
+from responder import wire
+from responder.answer import Answer, AnswerPath, Flight, How
+from responder.asker import Asker
+from responder.plain import Partial, Plain, decode_path, recognise
+
+SWEEP_S = 1.0
+_NEVER_S = float("inf")
+
+
+class Delegate(Protocol):
+    """What the lane needs of the full web server's side of a connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def connection_lost(self, exc: BaseException | None) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def close(self) -> None: ...
+    def is_busy(self) -> bool:
+        """Whether a request that has arrived whole in its head is not yet answered to the end."""
+
+
+class LaneLimits(NamedTuple):
+    """``[responder]`` of the configuration, as far as it concerns connections."""
+
+    request_bytes_max: int
+    header_bytes_max: int
+    connections_max: int
+    header_time_s: int
+    body_time_s: int
+    idle_time_s: int
+    write_time_s: int
+
+
+class _Doing(Enum):
+    """What a connection is at; decides what its deadline means."""
+
+    IDLE = "idle"
+    READING_HEAD = "head"
+    READING_BODY = "body"
+    SIGNING = "signing"
+    WRITING = "writing"
+    DELEGATED = "delegated"
+    CLOSING = "closing"
+
+
+class Lanes:
+    """All connections of a worker, on all its listeners."""
+
+    def __init__(
+        self,
+        path: AnswerPath,
+        limits: LaneLimits,
+        make_delegate: Callable[[Lane], Delegate],
+        now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        self.make_delegate = make_delegate
+        self.now_ms = now_ms
+        self.monotonic_s = monotonic_s
+        self.connections: set[Lane] = set()
+        self.is_stopping = False
+        # Counters.
+        self.accepted = 0
+        self.refused = 0
+        self.timed_out = 0
+        self.delegated = 0
+
+    def __call__(self) -> Lane:
+        """Return the protocol of a new connection."""
+        return Lane(self)
+
+    def sweep(self) -> None:
+        """End what has passed its deadline; called once a second.  Cost: 0.1 µs a connection."""
+        now_s = self.monotonic_s()
+        for lane in [lane for lane in self.connections if lane.deadline_s <= now_s]:
+            lane.expire(now_s)
+
+    def stop(self) -> None:
+        """Close what is idle, and everything else as soon as it is answered."""
+        self.is_stopping = True
+        for lane in list(self.connections):
+            lane.stop()
+
+
+class Lane(asyncio.Protocol):
+    """One connection.  ``address``, ``asker`` and ``is_last`` are the answer path's."""
+
+    __slots__ = (
+        "_buffer",
+        "_delegate",
+        "_doing",
+        "_half_closed",
+        "_head_bytes",
+        "_host",
+        "_how",
+        "_is_idle",
+        "_path",
+        "_request_der",
+        "_transport",
+        "_write_paused",
+        "address",
+        "asker",
+        "deadline_s",
+        "is_last",
+    )
+
+    def __init__(self, host: Lanes) -> None:
+        self.address = ""
+        self.asker: Asker | None = None
+        self.is_last = False
+        self.deadline_s = _NEVER_S
+        self._host = host
+        self._path = host.path
+        self._transport: Any = None
+        self._doing = _Doing.IDLE
+        # The one thing asked of a connection on which a request is expected; false in every other case.
+        self._is_idle = True
+        self._buffer = b""
+        self._head_bytes = 0
+        self._delegate: Delegate | None = None
+        self._how: How | None = None
+        self._request_der = b""
+        self._write_paused = False
+        self._half_closed = False
+
+    # --- the transport's calls -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        host = self._host
+        self._transport = transport
+        if len(host.connections) >= host.limits.connections_max or host.is_stopping:
+            host.refused += 1
+            self._is_idle = False
+            self._doing = _Doing.CLOSING
+            self._transport.abort()
+            return
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        host.connections.add(self)
+        host.accepted += 1
+        self.deadline_s = host.monotonic_s() + host.limits.header_time_s
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_idle:
+            host = self._host
+            now_ms, monotonic_s = host.now_ms(), host.monotonic_s()
+            answer = self._path.repeat(self, data, now_ms, monotonic_s)
+            if answer is not None:
+                self.deadline_s = monotonic_s + host.limits.idle_time_s
+                self._transport.write(answer)
+                if self.is_last:
+                    self._close(monotonic_s)
+                return
+            self._begin(data, now_ms, monotonic_s)
+        elif self._delegate is not None:
+            self._forward(data)
+        elif self._doing is not _Doing.CLOSING:
+            self._go_on(data)
+
+    def eof_received(self) -> bool:
+        self._half_closed = True
+        # True keeps our side open: whoever has asked may stop sending and still be answered.
+        if self._delegate is not None:
+            return self._delegate.is_busy()
+        return self._doing in (_Doing.SIGNING, _Doing.WRITING)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.connections.discard(self)
+        self._is_idle = False
+        self._doing = _Doing.CLOSING
+        self._buffer = b""
+        delegate, self._delegate = self._delegate, None
+        if delegate is not None:
+            delegate.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        host = self._host
+        self.deadline_s = host.monotonic_s() + host.limits.write_time_s
+        if self._delegate is not None:
+            self._delegate.pause_writing()
+        elif self._doing is not _Doing.CLOSING:
+            # Whoever does not read what we say is not asked for more.
+            self._is_idle = False
+            if self._doing is _Doing.IDLE:
+                self._doing = _Doing.WRITING
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        host = self._host
+        monotonic_s = host.monotonic_s()
+        self.deadline_s = monotonic_s + host.limits.idle_time_s
+        if self._delegate is not None:
+            self._delegate.resume_writing()
+        elif self._doing is _Doing.WRITING:
+            self._transport.resume_reading()
+            self._answered(monotonic_s)
+
+    # --- a message -----------------------------------------------------------------------------------
+
+    def _begin(self, buffer: bytes, now_ms: int, monotonic_s: float) -> None:
+        """Look at *buffer*, all that was received since the last answer."""
+        limits = self._host.limits
+        found = recognise(buffer, limits.header_bytes_max, limits.request_bytes_max)
+        if isinstance(found, Plain):
+            self._buffer = b""
+            self._answer(found, buffer, now_ms, monotonic_s)
+        elif found is None:
+            self._buffer = b""
+            self._give_away(buffer, monotonic_s)
+        else:
+            self._is_idle = False
+            self._buffer = buffer
+            reading = _Doing.READING_HEAD if found is Partial.HEAD else _Doing.READING_BODY
+            if reading is not self._doing:
+                # From the first octet of a head or body on; later octets gain no time.
+                time_s = limits.header_time_s if found is Partial.HEAD else limits.body_time_s
+                self._doing = reading
+                self.deadline_s = monotonic_s + time_s
+
+    def _go_on(self, data: bytes) -> None:
+        self._buffer += data
+        if self._doing in (_Doing.READING_HEAD, _Doing.READING_BODY):
+            self._begin(self._buffer, self._host.now_ms(), self._host.monotonic_s())
+        elif len(self._buffer) > self._host.limits.header_bytes_max:
+            # Sent ahead while an answer is on its way: it can wait where it is.
+            self._transport.pause_reading()
+
+    def _answer(self, plain: Plain, message: bytes, now_ms: int, monotonic_s: float) -> None:
+        self._how = how = How(keep_alive=plain.keep_alive and not self._host.is_stopping, message=message)
+        try:
+            request_der = plain.body if plain.path is None else decode_path(plain.path)
+        except MalformedRequest as exc:
+            self._write(self._path.refuse(self, exc, how, now_ms // 1000), monotonic_s)
+            return
+        reply = self._path.answer(self, request_der, how, now_ms, monotonic_s)
+        if isinstance(reply, Flight):
+            self._request_der = request_der
+            self._wait_for(reply)
+        else:
+            self._write(reply, monotonic_s)
+
+    def _wait_for(self, flight: Flight) -> None:
+        self._is_idle = False
+        self._doing = _Doing.SIGNING
+        # Bounded by the length of the queue, not by this connection.
+        self.deadline_s = _NEVER_S
+        flight.add(self._arrived)
+
+    def _arrived(self, result: Answer | CertStatusError) -> None:
+        """Take what a flight brought."""
+        how = self._how
+        if self._doing is not _Doing.SIGNING or how is None:
+            return
+        reply: bytes | Flight | None = self._path.provide(self, result, how)
+        host = self._host
+        if reply is None:
+            now_ms, monotonic_s = host.now_ms(), host.monotonic_s()
+            reply = self._path.answer(self, self._request_der, how, now_ms, monotonic_s)
+        if isinstance(reply, Flight):
+            self._wait_for(reply)
+        else:
+            self._write(reply, host.monotonic_s())
+
+    def _write(self, answer: bytes, monotonic_s: float) -> None:
+        how, self._how = self._how, None
+        self._request_der = b""
+        self._doing = _Doing.IDLE
+        self._transport.write(answer)
+        if how is None or not how.keep_alive or self._half_closed:
+            self._close(monotonic_s)
+        elif self._write_paused:
+            self._doing = _Doing.WRITING
+        else:
+            self._answered(monotonic_s)
+
+    def _answered(self, monotonic_s: float) -> None:
+        """Turn to what was sent ahead, or wait for the next request."""
+        self._doing = _Doing.IDLE
+        self._is_idle = True
+        self.deadline_s = monotonic_s + self._host.limits.idle_time_s
+        buffer = self._buffer
+        if buffer:
+            self._buffer = b""
+            self._transport.resume_reading()
+            self._begin(buffer, self._host.now_ms(), monotonic_s)
+
+    # --- the delegate --------------------------------------------------------------------------------
+
+    def _give_away(self, buffer: bytes, monotonic_s: float) -> None:
+        """Hand the connection and everything received of it to the full web server."""
+        host = self._host
+        self._is_idle = False
+        self._doing = _Doing.DELEGATED
+        host.delegated += 1
+        self.deadline_s = monotonic_s + host.limits.header_time_s
+        self._delegate = delegate = host.make_delegate(self)
+        delegate.connection_made(self._transport)
+        if self._write_paused:
+            delegate.pause_writing()
+        self._forward_head(delegate, buffer)
+
+    def _forward(self, data: bytes) -> None:
+        delegate = self._delegate
+        assert delegate is not None
+        if delegate.is_busy():
+            delegate.data_received(data)
+            return
+        if self._head_bytes == 0:
+            self.deadline_s = self._host.monotonic_s() + self._host.limits.header_time_s
+        self._forward_head(delegate, data)
+
+    def _forward_head(self, delegate: Delegate, data: bytes) -> None:
+        """Give the delegate the beginning of a message; a head that does not end is ended here."""
+        limits = self._host.limits
+        room = limits.header_bytes_max - self._head_bytes
+        head_end = data.find(b"\r\n\r\n")
+        if len(data) > room and not -1 < head_end <= room:
+            first_line = data.find(b"\r\n") if self._head_bytes == 0 else 0
+            too_long_target = not 0 <= first_line <= limits.header_bytes_max
+            too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._end_with(HTTPStatus.REQUEST_URI_TOO_LONG if too_long_target else too_large)
+            return
+        delegate.data_received(data)
+        self._head_bytes = 0 if delegate.is_busy() else self._head_bytes + len(data)
+
+    def request_begins(self) -> None:
+        """Called by the delegate when a handler starts: it keeps time itself from here on."""
+        self._head_bytes = 0
+        if not self._write_paused:
+            self.deadline_s = _NEVER_S
+
+    def request_ends(self) -> None:
+        """Called by the delegate when a handler has made its answer."""
+        if not self._write_paused:
+            idle_time_s = SWEEP_S if self._half_closed else self._host.limits.idle_time_s
+            self.deadline_s = self._host.monotonic_s() + idle_time_s
+
+    # --- ending --------------------------------------------------------------------------------------
+
+    def expire(self, now_s: float) -> None:
+        """The deadline has passed."""
+        doing, host = self._doing, self._host
+        if doing is _Doing.CLOSING or self._write_paused or self._transport.is_closing():
+            # It had its time to take what was written.
+            host.timed_out += 1
+            self._transport.abort()
+        elif doing in (_Doing.READING_HEAD, _Doing.READING_BODY):
+            host.timed_out += 1
+            self._end_with(HTTPStatus.REQUEST_TIMEOUT)
+        elif self._delegate is not None:
+            if self._delegate.is_busy():
+                self.deadline_s = now_s + SWEEP_S
+            elif self._head_bytes:
+                host.timed_out += 1
+                self._end_with(HTTPStatus.REQUEST_TIMEOUT)
+            else:
+                self._close(now_s)
+        else:
+            self._close(now_s)
+
+    def stop(self) -> None:
+        """Close if nothing is asked; else answer first.  For the end of the worker."""
+        if self._delegate is not None and self._delegate.is_busy():
+            self._delegate.close()
+        elif self._how is not None:
+            self._how = self._how._replace(keep_alive=False, message=None)
+        else:
+            self._close(self._host.monotonic_s())
+
+    def abort(self) -> None:
+        """End at once, whatever is still to be written."""
+        self._transport.abort()
+
+    def _end_with(self, status: HTTPStatus) -> None:
+        """Say *status* and close; nothing of the present message was answered before."""
+        self._transport.write(wire.plain_answer(status, self._host.now_ms() // 1000, close=True))
+        self._close(self._host.monotonic_s())
+
+    def _close(self, monotonic_s: float) -> None:
+        """Close once everything written has gone out, for which there is a time."""
+        self._is_idle = False
+        self._doing = _Doing.CLOSING
+        self.deadline_s = monotonic_s + self._host.limits.write_time_s
+        self._transport.close()

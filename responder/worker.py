@@ -1,0 +1,389 @@
+"""A worker: one process that answers for one slot of a responder host.
+
+    python -m responder.worker CONFIG SLOT
+
+inherits its listening sockets from the supervisor (``certstatus.listeners``).  SIGTERM: take
+no more connections, finish, say good-bye, end within ``shutdown_s``.  SIGHUP: read keys and
+limits anew; no connection is dropped.  It says how it is in ``STATE/run/worker-<slot>.json``,
+once a second:
+
+    pid, slot, incarnation, time_ms, ready, trouble
+    epoch, applied_seq, beat_age_ms (null before the first), reloads, overlay_entries
+    issuers             [{issuer_id, signer_serial, signer_not_after_s}]
+    connections, accepted, refused, timed_out, delegated
+    provisions          {name of the counter column: count since the start}
+    outcomes            {label: count}: repeated, cached, signed, and refusals by error
+    caches              entries and bytes of both caches, flights
+    signatures, signing_waiting, rss_bytes
+
+Knows: putting the parts together, signals, the worker's own life.
+Does not know: how anything is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import json
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from certstatus import clock, listeners
+from certstatus.config import Config, load_config
+from certstatus.counters import Provision
+from certstatus.errors import CertStatusError, ConfigError
+from certstatus.private_valkey import valkey_url
+from certstatus.publisher_key import load_ed25519_public, load_index_key
+from responder.answer import AnswerPath, Limits
+from responder.app import Application
+from responder.asker import Askers
+from responder.counting import Counting
+from responder.crl_files import CRLFiles
+from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
+from responder.keys import HostKeys
+from responder.lane import SWEEP_S, LaneLimits, Lanes
+from responder.signing import SigningDesk
+
+log = logging.getLogger(__name__)
+
+# The follower waits for the interpreter's lock no longer than this behind a busy loop.
+_SWITCH_INTERVAL_S = 0.001
+_KEYS_LOOKED_AT_S = 1.0
+_COLLECT_EVERY_S = 30
+_FAREWELL_S = 1.5
+
+
+def answer_limits(config: Config) -> Limits:
+    """Return what the answer path is bounded by."""
+    responder = config.responder
+    return Limits(responder.certificates_per_request_max, responder.cache_bytes_max)
+
+
+def lane_limits(config: Config) -> LaneLimits:
+    """Return what connections are bounded by."""
+    responder = config.responder
+    return LaneLimits(
+        responder.request_bytes_max,
+        responder.header_bytes_max,
+        responder.connections_max,
+        responder.header_time_s,
+        responder.body_time_s,
+        responder.idle_time_s,
+        responder.write_time_s,
+    )
+
+
+def feed_limits(config: Config) -> FeedLimits:
+    """Return what the follower believes for how long."""
+    index = config.index
+    # A stream started anew carries all its changes before the first beat.
+    return FeedLimits(index.age_max_s, index.ahead_max_s, 2 * index.stream_changes_max)
+
+
+class Worker:
+    """All parts of one worker, within a running event loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        slot: int,
+        now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        """Put the parts together; nothing runs yet.
+
+        Raises: KeyFileError, ConfigError — the host's folder is not what it must be.
+        """
+        self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
+        self.config = config
+        self.slot = slot
+        self.folder = config.state / "host"
+        self.loop = asyncio.get_running_loop()
+        self.keys = HostKeys(self.folder)
+        self.host = self.keys.host
+        self.incarnation = secrets.token_hex(8)
+        for name in ("index", "counters"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        responder = config.responder
+        self.follower = Follower(
+            WorkerName(self.host, slot, self.incarnation),
+            FeedPlace(
+                valkey_url(config),
+                config.valkey.namespace,
+                load_ed25519_public(self.folder / "publisher.pub"),
+                self.folder / "index",
+            ),
+            feed_limits(config),
+            now_ms,
+            monotonic_s,
+        )
+        self.counting = Counting(self.folder / "counters", self.host, slot, responder.counter_rows_max)
+        self.askers = Askers(self.counting)
+        self.crl_askers = Askers(self.counting, "crl")
+        self.desk = SigningDesk(
+            self.loop, responder.signing_queue_max, responder.signing_budget_us, responder.signing_threads
+        )
+        self.path = AnswerPath(
+            self.follower,
+            self.keys.load(),
+            self.askers,
+            self.desk,
+            load_index_key(self.folder / "index.key"),
+            answer_limits(config),
+            now_ms,
+            monotonic_s,
+        )
+        self.crl_files = CRLFiles(
+            config.state / "crl", self.follower, self.crl_askers, responder.write_time_s, now_ms, monotonic_s
+        )
+        self.application = Application(
+            self.path, lane_limits(config), self.is_ready, self.crl_files.serve, now_ms, monotonic_s
+        )
+        self.server = self.application.make_server(self.loop)
+        self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)
+        self._listening: list[asyncio.Server] = []
+        self._tls: ssl.SSLContext | None = None
+        self._stopped = asyncio.Event()
+        self._keys_seen: tuple[tuple[str, int], ...] = ()
+        self._delegated_seen = 0
+        self._ticks = 0
+
+    def is_ready(self) -> bool:
+        """Say whether a request would be answered now."""
+        return self.follower.standing.is_fresh(self._now_ms(), self._monotonic_s())
+
+    # --- its life ------------------------------------------------------------------------------------
+
+    async def run(self, plain: socket.socket | None, tls: socket.socket | None) -> None:
+        """Serve on the sockets until told to stop."""
+        self.loop.add_signal_handler(signal.SIGTERM, self._stopped.set)
+        self.loop.add_signal_handler(signal.SIGINT, self._stopped.set)
+        self.loop.add_signal_handler(signal.SIGHUP, self.reload)
+        await self.start(plain, tls)
+        ticking = asyncio.create_task(self._tick_forever())
+        await self._stopped.wait()
+        ticking.cancel()
+        await self.stop()
+
+    async def start(self, plain: socket.socket | None, tls: socket.socket | None) -> None:
+        """Follow the feed and accept connections."""
+        self._keys_seen = self._look_at_keys()
+        self.follower.start()
+        if plain is not None:
+            self._listening.append(
+                await self.loop.create_server(self.lanes, sock=plain, backlog=listeners.BACKLOG)
+            )
+        if tls is not None:
+            self._tls = self._tls_context()
+            self._listening.append(
+                await self.loop.create_server(
+                    self.lanes,
+                    sock=tls,
+                    backlog=listeners.BACKLOG,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self.config.responder.header_time_s,
+                )
+            )
+
+    async def stop(self) -> None:
+        """Take no more connections, finish what is begun, and leave."""
+        until_s = clock.monotonic_s() + max(0.0, self.config.responder.shutdown_s - _FAREWELL_S)
+        for server in self._listening:
+            # The supervisor holds the socket as well: what waits in its queue is for our successor.
+            server.close()
+        self.application.is_stopping = True
+        self.lanes.stop()
+        while self.lanes.connections and clock.monotonic_s() < until_s:
+            await asyncio.sleep(0.02)
+            self.lanes.sweep()
+        for lane in list(self.lanes.connections):
+            lane.abort()
+        # Nobody is answered from here on, so nobody needs to wait for us.
+        await asyncio.to_thread(self.follower.stop, _FAREWELL_S)
+        self.desk.close()
+        self.counting.close()
+        self.write_status()
+
+    def reload(self) -> None:
+        """Read keys and limits anew; what is wrong with them is logged, and the old ones stay."""
+        try:
+            config = load_config(Path(self.config.file))
+            self.path.signers = self.keys.load()
+            if self._tls is not None:
+                self._tls.load_cert_chain(config.responder.tls_certificate, config.responder.tls_key)
+        except (CertStatusError, OSError) as exc:
+            log.error("reload: %s", exc)
+            return
+        self.config = config
+        self.path.limits = answer_limits(config)
+        self.lanes.limits = self.application.limits = lane_limits(config)
+        self.desk.queue_max = config.responder.signing_queue_max
+        self.desk.budget_s = config.responder.signing_budget_us / 1e6
+        log.info("reloaded")
+
+    def _tls_context(self) -> ssl.SSLContext:
+        responder = self.config.responder
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(responder.tls_certificate, responder.tls_key)
+        except OSError as exc:
+            raise ConfigError(
+                self.config.file, "responder.tls_certificate", "a certificate and its key", str(exc)
+            ) from exc
+        return context
+
+    # --- once a second -------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.tick()
+
+    def tick(self) -> None:
+        """Deadlines, keys, garbage of the delegate's side, status."""
+        self._ticks += 1
+        self.lanes.sweep()
+        seen = self._look_at_keys()
+        if seen != self._keys_seen:
+            self._keys_seen = seen
+            try:
+                self.path.signers = self.keys.load()
+            except CertStatusError as exc:
+                log.error("keys: %s", exc)
+        if self._ticks % _COLLECT_EVERY_S == 0 and self.application.requests != self._delegated_seen:
+            # The lane makes no cycles; aiohttp makes a few when connections break.
+            self._delegated_seen = self.application.requests
+            gc.collect(0)
+        self.write_status()
+
+    def _look_at_keys(self) -> tuple[tuple[str, int], ...]:
+        """Return what shows whether the keys' folder has changed."""
+        try:
+            with os.scandir(self.keys.keys_folder) as entries:
+                return tuple(
+                    sorted(
+                        (entry.name, entry.stat().st_mtime_ns)
+                        for entry in entries
+                        if entry.name.endswith(".crt")
+                    )
+                )
+        except OSError:
+            return ()
+
+    def write_status(self) -> None:
+        """Replace the status file; a full disk is no reason to stop answering."""
+        path = self.config.state / "run" / f"worker-{self.slot}.json"
+        neighbour = path.with_suffix(".json.new")
+        try:
+            neighbour.write_text(json.dumps(self.status()))
+            neighbour.rename(path)
+        except OSError as exc:
+            log.warning("%s: %s", path, exc.strerror)
+
+    def status(self) -> dict[str, Any]:
+        """Return what stands in the status file (see the module's description)."""
+        now_ms = self._now_ms()
+        standing = self.follower.standing
+        totals = self.counting.totals()
+        issuers = []
+        for issuer_id, served in sorted(standing.access.by_id.items()):
+            signer = self.path.signers.current(issuer_id, now_ms // 1000, served.issuer.dropped)
+            issuers.append(
+                {
+                    "issuer_id": issuer_id,
+                    "signer_serial": None if signer is None else signer.serial,
+                    "signer_not_after_s": None if signer is None else signer.not_after_s,
+                }
+            )
+        return {
+            "pid": os.getpid(),
+            "slot": self.slot,
+            "incarnation": self.incarnation,
+            "time_ms": now_ms,
+            "ready": self.is_ready() and not self._stopped.is_set(),
+            "trouble": self.follower.trouble,
+            "epoch": standing.epoch.hex(),
+            "applied_seq": standing.seq,
+            "beat_age_ms": now_ms - standing.time_ms if standing.time_ms else None,
+            "reloads": self.follower.reloads,
+            "overlay_entries": len(standing.view.overlay),
+            "issuers": issuers,
+            "connections": len(self.lanes.connections),
+            "accepted": self.lanes.accepted,
+            "refused": self.lanes.refused,
+            "timed_out": self.lanes.timed_out,
+            "delegated": self.lanes.delegated,
+            "provisions": {kind.name.lower(): totals[kind] for kind in Provision},
+            "outcomes": {"repeated": self.path.repeats, **self.path.outcomes},
+            "caches": self.path.sizes(),
+            "signatures": self.desk.signatures,
+            "signing_waiting": self.desk.waiting,
+            "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+async def serve(config: Config, slot: int) -> None:
+    """Run the worker of *slot* on the sockets that were handed on."""
+    worker = Worker(config, slot)
+    # What is loaded by now lives as long as the process: no collection need look at it.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    await worker.run(listeners.inherited(listeners.PLAIN), listeners.inherited(listeners.TLS))
+
+
+def hold_slot(state: Path, slot: int) -> int:
+    """Lock the slot, so that it never has two workers; the descriptor returned holds the lock.
+
+    Raises: OSError — another process has it.
+    """
+    path = state / "run" / f"worker-{slot}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def main() -> int:
+    """Run; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    threading.current_thread().name = "loop"
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        config = load_config(Path(sys.argv[1]))
+        slot = int(sys.argv[2])
+        lock = hold_slot(config.state, slot)
+    except BlockingIOError:
+        log.error("slot %s has a worker already", sys.argv[2])
+        return os.EX_TEMPFAIL
+    except CertStatusError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
+    try:
+        uvloop.run(serve(config, slot))
+    except CertStatusError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
+    finally:
+        os.close(lock)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
