@@ -39,6 +39,9 @@ from certstatus.durable import write_durable
 from certstatus.errors import AlreadyServed, ConfigError, ServeFailed
 from certstatus.processes import Identity
 
+ALL, PUBLISHER, RESPONDER = "all", "publisher", "responder"
+PARTS = (ALL, PUBLISHER, RESPONDER)
+
 Say = Callable[[str], None]
 
 BACKOFF_S_MIN = 0.1
@@ -48,6 +51,7 @@ SETTLED_S = 10.0
 # A process that ends so often before the installation was ever ready will not come up.
 FALSE_STARTS_MAX = 5
 STOP_TIME_S = 10.0
+SIGNERS_WAITED_FOR_S = 15.0
 LOG_BYTES_MAX = 16 << 20
 _TICK_S = 0.1
 _READY_TIME_S = 0.5
@@ -82,6 +86,7 @@ class Supervisor:
     ``run`` returns when it was told to stop (SIGTERM, SIGINT) and everything has ended.  SIGHUP
     loads the configuration again; ports and the number of workers stay as they are.
     *on_ready* is called once, when every worker answers; *say* with a line about what happens.
+    *part*: "all", or only the processes of the "publisher" or of the "responder" side.
     """
 
     def __init__(
@@ -90,12 +95,14 @@ class Supervisor:
         say: Say,
         on_ready: Callable[[Config], None],
         verbose: bool = False,
+        part: str = ALL,
     ) -> None:
         config = load()
         self._load = load
         self._say = say
         self._on_ready = on_ready
         self._verbose = verbose
+        self._part = part
         self._state = config.state.resolve()
         self._run_folder = self._state / "run"
         self._log_folder = self._state / "log"
@@ -135,39 +142,55 @@ class Supervisor:
     def _plan(self, stack: ExitStack) -> list[Child]:
         """Bind the sockets, write the configuration as running, and list the children."""
         responder = self.config.responder
-        count = self.config.worker_count
-        plain = listeners.bind(responder.bind, responder.port, count)
-        port = plain[0].getsockname()[1]
-        tls = listeners.bind(responder.bind, responder.tls_port, count) if responder.tls_port else []
-        admin = listeners.bind(responder.admin_bind, responder.admin_port, 1)
-        for item in (*plain, *tls, *admin):
-            stack.enter_context(closing(item))
+        count = self.config.worker_count if self._part != PUBLISHER else 0
+        plain = self._bind(stack, responder.bind, responder.port, count)
+        tls = self._bind(stack, responder.bind, responder.tls_port, count if responder.tls_port else 0)
+        admin = self._bind(stack, responder.admin_bind, responder.admin_port, 1 if count else 0)
+        is_private = not self.config.valkey.url
         self.config = replace(
             self.config,
             valkey=replace(self.config.valkey, url=private_valkey.valkey_url(self.config)),
-            responder=replace(responder, port=port, admin_port=admin[0].getsockname()[1], workers=count),
+            responder=replace(
+                responder,
+                port=_port(plain, responder.port),
+                admin_port=_port(admin, responder.admin_port),
+                workers=count,
+            ),
         )
         self._write_config()
-        children = []
-        if self.config.valkey.url == f"unix://{private_valkey.socket_path(self._state)}":
-            children.append(self._valkey_child())
-        python, path = processes.python_command, str(self._config_path)
-        children += [
-            # Started again instead: a second without beats harms nobody.
-            Child("feed", python("publisher.feed_process", path), rank=3, hangup=signal.SIGTERM),
-            Child("builder", python("publisher.builder", path), rank=2, hangup=signal.SIGTERM),
-            Child("agent", python("responder.host_agent", path), rank=1),
-        ]
+        children = [self._valkey_child()] if is_private else []
+        if self._part != RESPONDER:
+            # Started again instead of told of a change: a second without beats harms nobody.
+            children += [
+                self._python_child("feed", "publisher.feed_process", rank=3, hangup=signal.SIGTERM),
+                self._python_child("builder", "publisher.builder", rank=2, hangup=signal.SIGTERM),
+            ]
+        if self._part != PUBLISHER:
+            children.append(self._python_child("agent", "responder.host_agent", rank=1))
         for slot in range(count):
-            sockets = {listeners.PLAIN: plain[slot]} | ({listeners.TLS: tls[slot]} if tls else {})
-            command = python("responder.worker", path, str(slot))
-            # A worker needs its own time to finish what it has begun, and a little more.
-            stop_time_s = responder.shutdown_s + 2.0
-            children.append(Child(f"worker-{slot}", command, 0, stop_time_s=stop_time_s, sockets=sockets))
-        children.append(
-            Child("admin", python("responder.admin", path), rank=0, sockets={listeners.ADMIN: admin[0]})
-        )
+            worker = self._python_child(f"worker-{slot}", "responder.worker", str(slot), rank=0)
+            # It needs its own time to finish what it has begun, and a little more.
+            worker.stop_time_s = responder.shutdown_s + 2.0
+            worker.sockets = {listeners.PLAIN: plain[slot]} | ({listeners.TLS: tls[slot]} if tls else {})
+            children.append(worker)
+        if admin:
+            pages = self._python_child("admin", "responder.admin", rank=0)
+            pages.sockets = {listeners.ADMIN: admin[0]}
+            children.append(pages)
         return children
+
+    def _python_child(
+        self, name: str, module: str, *arguments: str, rank: int, hangup: int = signal.SIGHUP
+    ) -> Child:
+        command = processes.python_command(module, str(self._config_path), *arguments)
+        return Child(name, command, rank, hangup=hangup)
+
+    @staticmethod
+    def _bind(stack: ExitStack, address: str, port: int, count: int) -> list[socket.socket]:
+        bound = listeners.bind(address, port, count) if count else []
+        for item in bound:
+            stack.enter_context(closing(item))
+        return bound
 
     def _valkey_child(self) -> Child:
         def prepare() -> None:
@@ -268,13 +291,13 @@ class Supervisor:
         self._record()
 
     def _answers_ready(self) -> bool:
-        """Say whether every child runs and every worker says that it is ready."""
+        """Say whether every child runs, every worker is ready, and the public listener says so."""
         if any(child.process is None for child in self.children):
             return False
-        for child in self.children:
-            if listeners.PLAIN in child.sockets and not self._worker_is_ready(child):
-                return False
-        return is_answering_ready(self.config)
+        workers = [child for child in self.children if listeners.PLAIN in child.sockets]
+        if not all(self._worker_is_ready(child) for child in workers):
+            return False
+        return not workers or is_answering_ready(self.config)
 
     def _worker_is_ready(self, child: Child) -> bool:
         # Connections go to any worker, so one answer of /readyz speaks for one of them only.
@@ -283,7 +306,12 @@ class Supervisor:
         except (OSError, ValueError):
             return False
         assert child.process is not None
-        return bool(status.get("pid") == child.process.pid and status.get("ready"))
+        if status.get("pid") != child.process.pid or not status.get("ready"):
+            return False
+        # At the first start the responder certificates come a moment later.  Without them there are
+        # no answers; but an issuer that cannot give one must not keep the others from being served.
+        unsigned = [item for item in status.get("issuers", []) if item.get("signer_serial") is None]
+        return not unsigned or time.monotonic() - child.started_s >= SIGNERS_WAITED_FOR_S
 
     # --- stopping ----------------------------------------------------------------------------------
 
@@ -398,6 +426,10 @@ def is_answering_ready(config: Config) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _port(sockets: list[socket.socket], wanted: int) -> int:
+    return int(sockets[0].getsockname()[1]) if sockets else wanted
 
 
 def local_address(bound: str) -> str:

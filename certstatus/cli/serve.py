@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 @click.option(
     "--verbose", "-v", is_flag=True, help="Show what every process logs, instead of STATE/log/*.log."
 )
+@click.option(
+    "--only",
+    "part",
+    type=click.Choice(["publisher", "responder"]),
+    help="Only this side, where the two are on different machines.",
+)
 @pass_installation
-def serve(installation: Installation, port: int | None, workers: int | None, verbose: bool) -> None:
+def serve(
+    installation: Installation, port: int | None, workers: int | None, verbose: bool, part: str | None
+) -> None:
     """Run until Ctrl-C or SIGTERM; SIGHUP takes over a changed configuration."""
-    from certstatus.supervisor import Supervisor
+    from certstatus.supervisor import ALL, PUBLISHER, Supervisor
 
     def load() -> Config:
         from certstatus.config import load_config
@@ -33,6 +41,9 @@ def serve(installation: Installation, port: int | None, workers: int | None, ver
         return _with_options(load_config(installation.config_path), port, workers)
 
     def ready(config: Config) -> None:
+        if part == PUBLISHER:
+            click.echo("ready")
+            return
         click.echo(f"ready http://{_authority(config)}")
         click.echo(paste_able(config, installation.config_path))
         sys.stdout.flush()
@@ -40,7 +51,7 @@ def serve(installation: Installation, port: int | None, workers: int | None, ver
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    Supervisor(load, say, ready, verbose).run()
+    Supervisor(load, say, ready, verbose, part or ALL).run()
 
 
 def _with_options(config: Config, port: int | None, workers: int | None) -> Config:
