@@ -80,18 +80,17 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
             changed = [
                 row.issued_seq for row in rows if row.changed_seq > upto_seq and row.issued_seq <= upto_seq
             ]
-            replayed = _replay(connection, changed, upto_seq)
+            replayed = standings(connection, changed, upto_seq)
         # The transaction is over: however slowly the caller reads, it holds nothing up.
         for row in rows:
             if row.issued_seq > upto_seq:
                 continue
             standing = replayed.get(row.issued_seq)
             if standing is None:
-                standing = Standing(
-                    CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s
+                standing = _after_event(
+                    Standing(CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s),
+                    event,
                 )
-            if event is not None:
-                standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, event.recorded_ms)
             yield IssuedRow(
                 row.fingerprint,
                 row.not_after_day,
@@ -108,16 +107,14 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
 def standings(
     connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq: int
 ) -> dict[int, Standing]:
-    """Return the states of certificates, named by their issuing numbers, at *upto_seq*; the
-    caller's statements must see one moment."""
-    return _replay(connection, certificate_seqs, upto_seq)
+    """Build states at *upto_seq* again from the change log, which is never rewritten.
 
-
-def _replay(connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq: int) -> dict[int, Standing]:
-    """Build states again from the change log, which is never rewritten."""
+    Takes: certificates by their issuing numbers.
+    """
     table = schema.change
     found: dict[int, Standing] = {}
     events: dict[int, _KeyEvent | None] = {}
+    issuers: dict[int, int] = {}
     for start in range(0, len(certificate_seqs), _IN_LIST_MAX):
         wanted = certificate_seqs[start : start + _IN_LIST_MAX]
         for row in connection.execute(
@@ -135,17 +132,24 @@ def _replay(connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq
         ):
             if row.kind == ChangeKind.ISSUED:
                 found[row.certificate_seq] = VALID
+                issuers[row.certificate_seq] = row.issuer_id
+                if row.issuer_id not in events:
+                    events[row.issuer_id] = _key_event(connection, row.issuer_id, upto_seq)
                 continue
-            if row.issuer_id not in events:
-                events[row.issuer_id] = _key_event(connection, row.issuer_id, upto_seq)
             standing = found[row.certificate_seq]
             event = events[row.issuer_id]
             if event is not None and event.seq < row.seq:
-                standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, event.recorded_ms)
+                standing = _after_event(standing, event)
             found[row.certificate_seq] = standing_after(
                 standing, row.kind, row.reason, row.recorded_ms, row.invalidity_s
             )
-    return found
+    return {seq: _after_event(standing, events[issuers[seq]]) for seq, standing in found.items()}
+
+
+def _after_event(standing: Standing, event: _KeyEvent | None) -> Standing:
+    if event is None:
+        return standing
+    return standing_after(standing, ChangeKind.CA_KEY_EVENT, None, event.recorded_ms)
 
 
 def _key_event(connection: sa.Connection, issuer_id: int, upto_seq: int) -> _KeyEvent | None:

@@ -1,0 +1,127 @@
+"""Waiting for workers: who is waited for, who no longer needs to be."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from store_cases import START_MS
+
+from certstatus.errors import ValkeyUnavailable
+from certstatus.leases import WorkerAck
+from issuance.acknowledge import WorkerName, wait_for_workers
+from issuance.store import Store, WorkerLease
+
+_ONE = WorkerAck("host-a", 0, "i1", 5)
+_TWO = WorkerAck("host-a", 1, "i2", 5)
+
+
+class Words:
+    """What workers last said, as Valkey would tell it."""
+
+    def __init__(self, *acks: WorkerAck) -> None:
+        self.acks = list(acks)
+
+    def __call__(self, leases: list[WorkerLease]) -> list[WorkerAck]:
+        """Return the words of the leased workers."""
+        names = {(lease.host, lease.slot) for lease in leases}
+        return [ack for ack in self.acks if (ack.host, ack.slot) in names]
+
+
+def test_nobody_there_is_nobody_to_wait_for(store: Store) -> None:
+    """Without workers the wait is over at once."""
+    done = wait_for_workers(store, 7, Words(), lambda: START_MS)
+    assert done.is_complete
+    assert (done.acknowledged, done.ran_out, done.left, done.waiting) == ((), (), (), ())
+
+
+def test_it_returns_when_the_last_live_worker_has_said_so(store: Store) -> None:
+    """Two workers, one late: the wait ends with the later word and names both."""
+    store.beat(START_MS, [_ONE, _TWO])
+    words = Words(_ONE._replace(applied_seq=9), _TWO)
+    told: list[tuple[WorkerName, ...]] = []
+    said: list[float] = []
+
+    def say_later() -> None:
+        time.sleep(0.2)
+        said.append(time.monotonic())
+        words.acks[1] = _TWO._replace(applied_seq=7)
+
+    speaker = threading.Thread(target=say_later)
+    speaker.start()
+    done = wait_for_workers(store, 7, words, lambda: START_MS, on_wait=told.append)
+    returned = time.monotonic()
+    speaker.join()
+    assert done.acknowledged == (("host-a", 0), ("host-a", 1))
+    assert done.is_complete
+    assert told == [(("host-a", 1),)]
+    assert 0 <= returned - said[0] < 0.1
+
+
+def test_a_silent_worker_is_waited_for_until_its_lease_runs_out(store: Store) -> None:
+    """One millisecond before the end it counts as live, at the end it does not."""
+    store.beat(START_MS, [_ONE], lease_ms=1_000)
+    ends = START_MS + 1_001
+    assert store.leases()[0].lease_until_ms == ends
+    waiting = wait_for_workers(store, 7, Words(), lambda: ends - 1, timeout_s=0.05)
+    assert waiting.waiting == (("host-a", 0),)
+    assert not waiting.is_complete
+    done = wait_for_workers(store, 7, Words(), lambda: ends)
+    assert (done.ran_out, done.waiting) == ((("host-a", 0),), ())
+    assert done.is_complete
+
+
+def test_a_worker_that_comes_meanwhile_is_waited_for_too(store: Store) -> None:
+    """A lease noted while waiting counts like one from before."""
+    store.beat(START_MS, [_ONE])
+    words = Words(_ONE, _TWO)
+    told: list[tuple[WorkerName, ...]] = []
+
+    def on_wait(names: tuple[WorkerName, ...]) -> None:
+        told.append(names)
+        if len(told) == 1:
+            store.beat(START_MS, [_TWO])
+        else:
+            words.acks[0] = _ONE._replace(applied_seq=7)
+
+    done = wait_for_workers(store, 7, words, lambda: START_MS, on_wait=on_wait, timeout_s=0.3)
+    assert told == [(("host-a", 0),), (("host-a", 0), ("host-a", 1)), (("host-a", 1),)]
+    assert done.waiting == (("host-a", 1),)
+    assert done.acknowledged == (("host-a", 0),)
+
+
+def test_another_incarnation_speaks_for_itself_only(store: Store) -> None:
+    """What the process before it had applied says nothing of the one that replaced it in its slot."""
+    store.beat(START_MS, [_ONE._replace(incarnation="new", applied_seq=0)])
+    done = wait_for_workers(store, 7, Words(_ONE._replace(applied_seq=99)), lambda: START_MS, timeout_s=0.05)
+    assert done.waiting == (("host-a", 0),)
+
+
+def test_a_worker_that_left_is_not_waited_for(store: Store) -> None:
+    """A farewell that the store has noted ends the wait for that worker."""
+    store.beat(START_MS, [_ONE])
+    threading.Timer(0.1, lambda: store.beat(START_MS, [_ONE._replace(incarnation="")])).start()
+    done = wait_for_workers(store, 7, Words(), lambda: START_MS)
+    assert done.left == (("host-a", 0),)
+    assert done.is_complete
+
+
+def test_without_valkey_the_stores_word_counts(store: Store) -> None:
+    """When acknowledgements cannot be read, those that came with beats are used."""
+    store.beat(START_MS, [_ONE._replace(applied_seq=7), _TWO])
+
+    def away(_leases: list[WorkerLease]) -> list[WorkerAck]:
+        raise ValkeyUnavailable("connection refused")
+
+    done = wait_for_workers(store, 7, away, lambda: START_MS, timeout_s=0.05)
+    assert done.acknowledged == (("host-a", 0),)
+    assert done.waiting == (("host-a", 1),)
+
+
+@pytest.mark.parametrize("applied", [7, 8])
+def test_having_applied_more_is_enough(store: Store, applied: int) -> None:
+    """The number itself or any later one will do."""
+    store.beat(START_MS, [_ONE])
+    done = wait_for_workers(store, 7, Words(_ONE._replace(applied_seq=applied)), lambda: START_MS)
+    assert done.acknowledged == (("host-a", 0),)
