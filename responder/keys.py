@@ -59,7 +59,7 @@ class Signer:
     issuer_id: int
     serial: str
     certificate_der: bytes
-    key: SignerKey
+    key: SignerKey = field(repr=False, compare=False)
     signature_algorithm_der: bytes
     responder_key_hash: bytes
     not_before_s: int
