@@ -266,11 +266,13 @@ class Act:
             )
         standing = Standing(CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s)
         revoked_seq = row.revoked_seq
-        if issuer.key_event_seq is not None and standing.state is not CertificateState.REVOKED:
+        event_seq = issuer.key_event_seq
+        by_event = event_seq is not None and row.issued_seq < event_seq
+        if by_event and standing.state is not CertificateState.REVOKED:
             # The issuer-wide change has revoked this one; its own row has only not been reached yet.
             standing = standing_after(standing, ChangeKind.CA_KEY_EVENT, None, issuer.key_event_ms or 0)
-            revoked_seq = issuer.key_event_seq
-        if kind is ChangeKind.REASON_CHANGED and revoked_seq == issuer.key_event_seq is not None:
+            revoked_seq = event_seq
+        if kind is ChangeKind.REASON_CHANGED and by_event and revoked_seq == event_seq:
             # The index gives every certificate of such an issuer the event's reason and time.
             raise IllegalTransition(
                 f"{issuer.service} certificate {row.serial} was revoked with its issuer's key, change"

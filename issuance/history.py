@@ -89,7 +89,7 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
             if standing is None:
                 standing = _after_event(
                     Standing(CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s),
-                    event,
+                    _concerning(event, row.issued_seq),
                 )
             yield IssuedRow(
                 row.fingerprint,
@@ -114,7 +114,7 @@ def standings(
     table = schema.change
     found: dict[int, Standing] = {}
     events: dict[int, _KeyEvent | None] = {}
-    issuers: dict[int, int] = {}
+    concerned: dict[int, _KeyEvent | None] = {}
     for start in range(0, len(certificate_seqs), _IN_LIST_MAX):
         wanted = certificate_seqs[start : start + _IN_LIST_MAX]
         for row in connection.execute(
@@ -131,19 +131,27 @@ def standings(
             .order_by(table.c.certificate_seq, table.c.seq)
         ):
             if row.kind == ChangeKind.ISSUED:
-                found[row.certificate_seq] = VALID
-                issuers[row.certificate_seq] = row.issuer_id
                 if row.issuer_id not in events:
                     events[row.issuer_id] = _key_event(connection, row.issuer_id, upto_seq)
+                found[row.certificate_seq] = VALID
+                concerned[row.certificate_seq] = _concerning(events[row.issuer_id], row.certificate_seq)
                 continue
             standing = found[row.certificate_seq]
-            event = events[row.issuer_id]
+            event = concerned[row.certificate_seq]
             if event is not None and event.seq < row.seq:
                 standing = _after_event(standing, event)
             found[row.certificate_seq] = standing_after(
                 standing, row.kind, row.reason, row.recorded_ms, row.invalidity_s
             )
-    return {seq: _after_event(standing, events[issuers[seq]]) for seq, standing in found.items()}
+    return {seq: _after_event(standing, concerned[seq]) for seq, standing in found.items()}
+
+
+def _concerning(event: _KeyEvent | None, issued_seq: int) -> _KeyEvent | None:
+    """Return *event* if the certificate was there when it happened.
+
+    Later ones are only those that a restore found on a CRL, and they have changes of their own.
+    """
+    return event if event is not None and issued_seq < event.seq else None
 
 
 def _after_event(standing: Standing, event: _KeyEvent | None) -> Standing:
@@ -225,6 +233,7 @@ def _revoked_by_event(
                 .where(
                     table.c.issuer_id == issuer_id,
                     table.c.issued_seq > last,
+                    table.c.issued_seq < event_seq,
                     # Either its own row says so already, or nothing has happened to it since.
                     sa.or_(table.c.revoked_seq == event_seq, table.c.state != int(CertificateState.REVOKED)),
                     table.c.not_after_s >= event_ms // 1000,

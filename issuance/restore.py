@@ -230,7 +230,7 @@ def _record_again(
                 entry.reason, entry.revoked_at_s, entry.invalidity_s, not_after_s, f"CRL {entry.crl_number}"
             )
         for serial, revoked in wanted.items():
-            found = _state_of(act, issuer.issuer_id, serial)
+            found = _state_of(act, issuer, serial)
             held = revoked.reason == CERTIFICATE_HOLD
             if found is CertificateState.REVOKED or (held and found is CertificateState.HELD):
                 continue
@@ -271,12 +271,19 @@ def _record_unknown(
     )
 
 
-def _state_of(act: Act, issuer_id: int, serial: bytes) -> CertificateState | None:
+def _state_of(act: Act, issuer: IssuerRecord, serial: bytes) -> CertificateState | None:
     table = schema.certificate
-    value = act.connection.execute(
-        sa.select(table.c.state).where(table.c.issuer_id == issuer_id, table.c.serial == serial.hex())
-    ).scalar()
-    return None if value is None else CertificateState(value)
+    row = act.connection.execute(
+        sa.select(table.c.issued_seq, table.c.state).where(
+            table.c.issuer_id == issuer.issuer_id, table.c.serial == serial.hex()
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if issuer.key_event_seq is not None and row.issued_seq < issuer.key_event_seq:
+        # Whether or not its own row has been reached.
+        return CertificateState.REVOKED
+    return CertificateState(row.state)
 
 
 def _detail(revoked: _Revoked) -> str:

@@ -260,6 +260,7 @@ def complete_ca_key_event(
                     .where(
                         table.c.issuer_id == issuer_id,
                         table.c.issued_seq > last,
+                        table.c.issued_seq < issuer.key_event_seq,
                         table.c.state != int(CertificateState.REVOKED),
                     )
                     .order_by(table.c.issued_seq)

@@ -130,11 +130,19 @@ class Store:
         if path is not None:
             database.create_sqlite_file(path)
         store = cls(database.make_engine(parsed))
-        store.upgrade()
+        try:
+            store.upgrade()
+            store._begin(now_ms)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _begin(self, now_ms: int) -> None:
         epoch = make_epoch(now_ms)
-        with _translated(), database.writing(store.engine) as connection:
+        with _translated(), database.writing(self.engine) as connection:
             if connection.execute(sa.select(schema.store_state.c.id)).first() is not None:
-                raise StoreError(f"{store.place}: there is a store already")
+                raise StoreError(f"{self.place}: there is a store already")
             connection.execute(
                 sa.insert(schema.store_state).values(
                     id=1, epoch=epoch, base_seq=0, seq=0, time_ms=now_ms, chain=first_chain(epoch)
@@ -143,7 +151,6 @@ class Store:
             connection.execute(
                 sa.insert(schema.epoch).values(epoch=epoch, base_seq=0, started_ms=now_ms, cause="created")
             )
-        return store
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -156,7 +163,11 @@ class Store:
         if path is not None and not path.exists():
             raise StoreError(f"{path}: no store here; make one with `certstatus init`")
         store = cls(database.make_engine(parsed))
-        store._check_revision()
+        try:
+            store._check_revision()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @staticmethod
@@ -539,5 +550,8 @@ def _translated() -> Iterator[None]:
     """Turn what the database or its driver says into StoreError, once."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.ProgrammingError) as exc:
+    except sa.exc.IntegrityError:
+        # A rule of the schema that was broken: the code is wrong, not the database.
+        raise
+    except sa.exc.DBAPIError as exc:
         raise StoreError(f"the store's database: {str(exc.orig).strip()}") from exc

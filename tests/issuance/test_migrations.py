@@ -1,0 +1,125 @@
+"""The schema: what revisions make is what the code believes, and other versions are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from store_cases import START_MS, add_issuer
+
+from certstatus.errors import StoreError
+from issuance import schema
+from issuance.database import make_engine, parse_url
+from issuance.migrations import newest_revision
+from issuance.store import Store
+
+
+def test_the_revisions_make_the_schema_of_the_code(store: Store) -> None:
+    """Alembic finds no difference between a store made by revisions and the declared tables."""
+    assert newest_revision() == schema.SCHEMA_REVISION
+    with store.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        inspector = sa.inspect(connection)
+        for table in schema.metadata.sorted_tables:
+            found = {index["name"] for index in inspector.get_indexes(table.name)}
+            assert {index.name for index in table.indexes} <= found
+
+
+def test_upgrading_again_changes_nothing(store: Store) -> None:
+    """A store that is up to date stays as it is."""
+    add_issuer(store)
+    before = store.state()
+    store.upgrade()
+    assert store.state() == before
+
+
+def test_a_store_is_made_once(store_url: str) -> None:
+    """Creating over an existing store is refused and leaves it alone."""
+    with Store.create(store_url, START_MS) as store:
+        epoch = store.state().epoch
+        with pytest.raises(StoreError, match="there is a store already"):
+            Store.create(store_url, START_MS + 1)
+        assert store.state().epoch == epoch
+
+
+def test_an_interrupted_creation_is_gone_on_with(store_url: str) -> None:
+    """Tables without the counter row, as a kill leaves them, are no store, and the next creation ends it."""
+    with Store.create(store_url, START_MS) as store, store.engine.begin() as connection:
+        connection.execute(sa.delete(schema.store_state))
+        connection.execute(sa.delete(schema.epoch))
+    assert not Store.exists(store_url)
+    with pytest.raises(StoreError, match="did not finish"):
+        Store.open(store_url)
+    Store.create(store_url, START_MS).close()
+    assert Store.exists(store_url)
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"), [("0000", "upgrade"), ("9999", "a newer version of certstatus wrote it")]
+)
+def test_another_versions_store_is_told_apart(store_url: str, revision: str, advice: str) -> None:
+    """The message names both revisions and says what to do."""
+    with Store.create(store_url, START_MS) as store, store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+    with pytest.raises(
+        StoreError, match=f"schema revision {revision}, this version works with 0001.*{advice}"
+    ):
+        Store.open(store_url)
+
+
+def test_where_no_store_is(tmp_path: Path, new_postgres: Callable[[str], str]) -> None:
+    """An absent file, an empty one, an empty database and no server each say so, and none is made."""
+    absent = tmp_path / "absent.db"
+    with pytest.raises(StoreError, match="no store here"):
+        Store.open(f"sqlite:///{absent}")
+    assert not absent.exists()
+    (tmp_path / "empty.db").touch()
+    for url in (f"sqlite:///{tmp_path / 'empty.db'}", new_postgres("t_empty")):
+        with pytest.raises(StoreError, match="no store here"):
+            Store.open(url)
+    with pytest.raises(StoreError, match="the store's database"):
+        Store.open("postgresql://nobody@127.0.0.1:1/nothing")
+    (tmp_path / "junk.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        Store.open(f"sqlite:///{tmp_path / 'junk.db'}")
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://h/d", "sqlite://", "sqlite:///:memory:"])
+def test_urls_of_no_use_are_refused(url: str) -> None:
+    """Only a SQLite file or PostgreSQL can be a store of record."""
+    with pytest.raises(StoreError, match="store URL"):
+        Store.open(url)
+
+
+def test_sqlite_is_set_up_for_durability_and_for_its_owner(tmp_path: Path) -> None:
+    """Write-ahead log, synced at each commit, foreign keys held, file readable by its owner only."""
+    path = tmp_path / "store.db"
+    with Store.create(f"sqlite:///{path}", START_MS) as store:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with store.reading() as connection:
+            for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+                assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
+        assert Path(f"{path}-wal").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_write_ahead_log_does_not_grow_without_end(tmp_path: Path) -> None:
+    """Checkpoints run after commits, outside the lock, and keep the log near its bound."""
+    path = tmp_path / "store.db"
+    with Store.create(f"sqlite:///{path}", START_MS) as store:
+        for _ in range(60):
+            store.publish("snapshot", store.cut(START_MS).time_ms, bytes(32), bytes(400_000))
+        assert Path(f"{path}-wal").stat().st_size < 16 << 20
+
+
+def test_passwords_are_not_in_messages() -> None:
+    """A URL is shown without its password."""
+    with Store(make_engine(parse_url("postgresql://user:hunter2@127.0.0.1:1/d"))) as store:
+        assert "hunter2" not in store.place
+        with pytest.raises(StoreError) as caught:
+            store.state()
+    assert "hunter2" not in str(caught.value)
