@@ -143,6 +143,8 @@ class SnapshotError(IntegrityError):
 class CRLCheckFailed(IntegrityError):
     """A CRL differs from what it must contain; *findings* lists how."""
 
+    exit_code = EXIT_DATA
+
     def __init__(self, findings: list[str]) -> None:
         super().__init__("; ".join(findings))
         self.findings = findings

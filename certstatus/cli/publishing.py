@@ -1,0 +1,194 @@
+"""``certstatus publish now`` and ``certstatus crl inspect``: making CRLs, and looking into one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from certstatus.cli.context import Installation, pass_installation, table
+
+if TYPE_CHECKING:
+    from certstatus.crl import CRLEntry, ParsedCRL
+
+_REASONS = {
+    0: "unspecified",
+    1: "keyCompromise",
+    2: "cACompromise",
+    3: "affiliationChanged",
+    4: "superseded",
+    5: "cessationOfOperation",
+    6: "certificateHold",
+    8: "removeFromCRL",
+    9: "privilegeWithdrawn",
+    10: "aACompromise",
+}
+
+
+@click.group
+def publish() -> None:
+    """CRLs."""
+
+
+@publish.command
+@click.option("--service", help="Only this service [all].")
+@pass_installation
+def now(installation: Installation, service: str | None) -> None:
+    """Publish a complete and a delta CRL of every CA key, also while `serve` runs."""
+    from publisher.crl_publish import publish_now
+
+    made = publish_now(installation.config, service=service)
+    values = [
+        {
+            "scope": item.scope,
+            "kind": item.kind,
+            "number": item.number,
+            "base_number": item.base_number,
+            "entries": item.entries,
+            "next_update": _time(item.next_update_s),
+            "file": str(item.file),
+        }
+        for item in made
+    ]
+    rows: list[list[object]] = [
+        [
+            item["scope"],
+            item["kind"],
+            item["number"],
+            item["base_number"],
+            item["entries"],
+            item["next_update"],
+        ]
+        for item in values
+    ]
+    installation.emit(values, table(["scope", "kind", "number", "base", "entries", "next update"], rows))
+
+
+@click.group
+def crl() -> None:
+    """CRL files."""
+
+
+@crl.command
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Verify with this CA (PEM)."
+)
+@click.option(
+    "--base",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For a delta CRL: combine with this complete one.",
+)
+@click.option("--entries", "with_entries", is_flag=True, help="List the entries.")
+@pass_installation
+def inspect(
+    installation: Installation, file: Path, ca: Path | None, base: Path | None, with_entries: bool
+) -> None:
+    """Say what the CRL in FILE (DER or PEM) says, and what is wrong with it.
+
+    Exits with 65 if its form or, with --ca, its signature is wrong.
+    """
+    from certstatus.crl import combine, lint, parse_certificate_list
+    from certstatus.errors import CRLCheckFailed
+
+    content = _der(file)
+    parsed = parse_certificate_list(content)
+    findings = lint(parsed, hold_allowed=True)
+    if ca is not None and not _is_signed_by(content, ca):
+        findings.append("pkix.signature_does_not_verify")
+    entries = combine(parse_certificate_list(_der(base)), parsed) if base is not None else parsed.entries
+    values = _values(file, parsed, entries, findings)
+    if ca is not None:
+        values["signature"] = "verified" if "pkix.signature_does_not_verify" not in findings else "wrong"
+    if with_entries:
+        values["entries"] = [_entry(entry) for entry in entries]
+    installation.emit(values, lambda: _text(values))
+    if findings:
+        raise CRLCheckFailed(findings)
+
+
+def _der(file: Path) -> bytes:
+    import base64
+    import re
+
+    from certstatus.errors import DERError
+
+    content = file.read_bytes()
+    if not content.startswith(b"-----"):
+        return content
+    found = re.search(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", content, re.DOTALL)
+    if found is None:
+        raise DERError(f"{file}: PEM, but not of a CRL")
+    return base64.b64decode(found[1])
+
+
+def _is_signed_by(crl_der: bytes, ca: Path) -> bool:
+    from cryptography import x509
+
+    from certstatus.errors import KeyFileError
+
+    try:
+        certificate = x509.load_pem_x509_certificate(ca.read_bytes())
+    except ValueError as exc:
+        raise KeyFileError(f"{ca}: not a PEM certificate") from exc
+    loaded = x509.load_der_x509_crl(crl_der)
+    key: Any = certificate.public_key()
+    return loaded.issuer == certificate.subject and loaded.is_signature_valid(key)
+
+
+def _values(file: Path, parsed: ParsedCRL, entries: list[CRLEntry], findings: list[str]) -> dict[str, Any]:
+    from cryptography import x509
+
+    issuer = x509.load_der_x509_crl(_der(file)).issuer
+    reasons = Counter(_REASONS.get(entry.reason or 0, str(entry.reason)) for entry in entries)
+    return {
+        "file": str(file),
+        "kind": "complete" if parsed.base_number is None else "delta",
+        "issuer": issuer.rfc4514_string(),
+        "number": parsed.number,
+        "base_number": parsed.base_number,
+        "this_update": _time(parsed.this_update_s),
+        "next_update": None if parsed.next_update_s is None else _time(parsed.next_update_s),
+        "entry_count": len(entries),
+        "reasons": dict(sorted(reasons.items())),
+        "findings": findings,
+    }
+
+
+def _text(values: dict[str, Any]) -> str:
+    kind = values["kind"]
+    number = f"{values['number']}" + (
+        f" on {values['base_number']}" if values["base_number"] is not None else ""
+    )
+    reasons = ", ".join(f"{name} {count}" for name, count in values["reasons"].items())
+    lines = [
+        f"{kind} CRL {number} of {values['issuer']}",
+        f"valid     {values['this_update']} to {values['next_update']}",
+        f"entries   {values['entry_count']}" + (f" ({reasons})" if reasons else ""),
+    ]
+    if "signature" in values:
+        lines.append(f"signature {values['signature']}")
+    rows: list[list[object]] = [
+        [item["serial"], item["revoked_at"], item["reason"], item["invalid_since"]]
+        for item in values.get("entries", [])
+    ]
+    if rows:
+        lines += ["", table(["serial", "revoked at", "reason", "invalid since"], rows)]
+    return "\n".join(lines)
+
+
+def _entry(entry: CRLEntry) -> dict[str, Any]:
+    return {
+        "serial": entry.serial.hex(),
+        "revoked_at": _time(entry.revoked_at_s),
+        "reason": None if not entry.reason else _REASONS.get(entry.reason, str(entry.reason)),
+        "invalid_since": None if entry.invalidity_at_s is None else _time(entry.invalidity_at_s),
+    }
+
+
+def _time(posix_s: int) -> str:
+    from certstatus import clock
+
+    return f"{clock.utc(posix_s):%Y-%m-%dT%H:%M:%SZ}"
