@@ -319,26 +319,31 @@ class Supervisor:
         """Stop rank by rank; a second SIGTERM or SIGINT stops waiting for anybody."""
         self._signals = []
         for rank in sorted({child.rank for child in self.children}):
-            group = [child for child in self.children if child.rank == rank and child.process is not None]
-            for child in group:
-                assert child.process is not None
-                child.process.terminate()
-            until_s = time.monotonic() + max((child.stop_time_s for child in group), default=0)
-            while any(child.process is not None and child.process.poll() is None for child in group):
-                left_s = until_s - time.monotonic()
-                if left_s <= 0 or signal.SIGINT in self._signals or signal.SIGTERM in self._signals:
-                    break
-                self._wait(wake, left_s)
-            for child in group:
-                assert child.process is not None
-                if child.process.poll() is None:
-                    self._say(f"{child.name} does not stop; killed")
-                    child.process.kill()
-                child.process.wait()
-                child.process = None
+            self._stop([child for child in self.children if child.rank == rank], wake)
         if any(child.name == "valkey" for child in self.children):
             private_valkey.clear(self._state)
         self._record()
+
+    def _stop(self, group: list[Child], wake: int) -> None:
+        """Ask the children of *group* to end; whoever has not done so in its time is killed."""
+        began_s = time.monotonic()
+        for child in group:
+            if child.process is not None:
+                child.process.terminate()
+        while left := [child for child in group if child.process is not None]:
+            in_a_hurry = signal.SIGINT in self._signals or signal.SIGTERM in self._signals
+            for child in left:
+                assert child.process is not None
+                if child.process.poll() is not None:
+                    child.process = None
+                elif in_a_hurry or time.monotonic() - began_s >= child.stop_time_s:
+                    self._say(f"{child.name} does not stop; killed")
+                    child.process.kill()
+                    child.process.wait()
+                    child.process = None
+            times_s = [child.stop_time_s for child in group if child.process is not None]
+            if times_s:
+                self._wait(wake, max(0.0, began_s + min(times_s) - time.monotonic()))
 
     # --- signals -----------------------------------------------------------------------------------
 

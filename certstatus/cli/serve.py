@@ -101,7 +101,11 @@ def _admin_authority(config: Config) -> str:
 
 
 def _own_command(config_path: Path) -> str:
-    words = [_shortest(Path(sys.argv[0]).absolute()) if "/" in sys.argv[0] else sys.argv[0]]
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        words = [sys.executable, "-m", "certstatus.cli"]
+    else:
+        words = [_shortest(script) if "/" in sys.argv[0] else sys.argv[0]]
     if not config_path.samefile("certstatus.toml") if Path("certstatus.toml").exists() else True:
         words += ["--config", _shortest(config_path)]
     return shlex.join(words)
