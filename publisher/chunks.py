@@ -16,6 +16,7 @@ from certstatus.errors import SnapshotError
 from certstatus.feed_keys import FeedKeys
 from certstatus.snapshot import CHUNK_BYTES, Manifest
 
+OLD_EPOCH_S = 600
 _NAMES_AT_ONCE = 1000
 
 
@@ -57,3 +58,18 @@ def drop_chunks_but(valkey: redis.Redis, keys: FeedKeys, kept_seqs: set[int]) ->
         if name.decode().removeprefix(prefix).partition(":")[0] not in kept:
             dropped += client.unlink(name)
     return dropped
+
+
+def expire_older_epochs(valkey: redis.Redis, namespace: str, epoch: bytes) -> int:
+    """Let everything of earlier epochs expire; return how many keys were marked.
+
+    Not dropped at once: a worker may still be reading the epoch that has just ended.
+    """
+    client: Any = valkey
+    prefix = f"{{{namespace}}}:"
+    marked = 0
+    for name in client.scan_iter(match=f"{prefix}*:*", count=_NAMES_AT_ONCE):
+        found = name.decode().removeprefix(prefix).partition(":")[0]
+        if len(found) == 2 * len(epoch) and found < epoch.hex():
+            marked += client.expire(name, OLD_EPOCH_S, nx=True)
+    return marked

@@ -92,10 +92,16 @@ def write_hidden(path: Path, crl_der: bytes) -> Path:
     """Write *crl_der* durably beside *path* under a name nobody serves; return that name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with hidden.open("wb") as file:
-        file.write(crl_der)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with hidden.open("wb") as file:
+            file.write(crl_der)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # What a full disk has taken of it must not keep the disk full.
+        if hidden.is_file():
+            hidden.unlink()
+        raise
     return hidden
 
 

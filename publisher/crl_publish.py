@@ -25,7 +25,7 @@ from certstatus.config import Config
 from certstatus.crl import CRLEntry, ParsedCRL
 from certstatus.crl_catalogue import COMPLETE, DELTA
 from certstatus.durable import sync_folder
-from certstatus.errors import CertStatusError, UnknownCertificate
+from certstatus.errors import UnknownCertificate
 from issuance.ca_keys import CAKeyFolder
 from issuance.crl_register import ALLOCATED, AllocatedCRL, CRLRecord, Fence
 from issuance.issuers import issuers
@@ -37,7 +37,7 @@ from publisher.crl_make import CRLHead, make_crl, read_and_check, write_hidden
 from publisher.crl_plan import Due, IssuedCRL, choose_base, due, lapse, next_update_s
 from publisher.crl_scopes import CRLFolders, CRLScope
 from publisher.crl_shelf import CRLShelf
-from publisher.lease import short_lease
+from publisher.lease import SHORT_LEASE_MS, PublisherLease, held
 
 log = logging.getLogger(__name__)
 
@@ -93,23 +93,10 @@ class CRLPublisher:
 
     # --- issuing ---------------------------------------------------------------------------------------
 
-    def issue_due(self, fence: Fence) -> tuple[list[PublishedCRL], dict[str, str]]:
-        """Issue what is due in every scope, and bring catalogue and files up to date.
-
-        Gives: what was published, and for each scope that failed what was wrong; the others go on.
-        """
-        published: list[PublishedCRL] = []
-        failures: dict[str, str] = {}
-        for scope in self.scopes():
-            try:
-                want = self.due(scope)
-                if want.complete or want.delta:
-                    published += self.issue(scope, want, fence)
-            except (CertStatusError, OSError) as exc:
-                log.error("CRL %s: %s: %s", scope.path, type(exc).__name__, exc)
-                failures[scope.path] = f"{type(exc).__name__}: {exc}"
-        self.tidy(fence)
-        return published, failures
+    def issue_due(self, scope: CRLScope, fence: Fence) -> list[PublishedCRL]:
+        """Issue what the schedule asks for now; raises as ``issue``."""
+        want = self.due(scope)
+        return self.issue(scope, want, fence) if want.complete or want.delta else []
 
     def issue(self, scope: CRLScope, want: Due, fence: Fence) -> list[PublishedCRL]:
         """Issue a complete CRL, a delta, or both; a complete one also if no base is left for a delta.
@@ -345,6 +332,11 @@ class _Made(NamedTuple):
     entries: int
 
 
+def crl_lease(store: Store, now_ms: Callable[[], int] = clock.now_ms) -> PublisherLease:
+    """Return the lease under which CRLs are published, not held yet."""
+    return PublisherLease(store, LEASE_NAME, SHORT_LEASE_MS, now_ms=now_ms)
+
+
 def publish_now(
     config: Config,
     *,
@@ -359,7 +351,7 @@ def publish_now(
     Raises: LeaseHeld — another publisher was still at it after *wait_s*; UnknownCertificate — no such
             service; KeyFileError, CRLCheckFailed, OSError: the scopes before the failing one are done.
     """
-    with Store.open(config.store_url) as store, short_lease(store, LEASE_NAME, wait_s=wait_s) as fence:
+    with Store.open(config.store_url) as store, held(crl_lease(store, now_ms), wait_s) as fence:
         publisher = CRLPublisher(store, CAKeyFolder(config.state / "ca"), config.state, now_ms=now_ms)
         scopes = [scope for scope in publisher.scopes() if service in (None, scope.issuer.service)]
         if not scopes:

@@ -56,7 +56,8 @@ class CRLScope:
 
 @dataclass(frozen=True, slots=True)
 class CRLFolders:
-    """Where CRL files are: ``crl`` what is served, ``archive`` every complete one for good."""
+    """Where CRL files are: ``crl`` what is served, below it ``archive`` every complete one for good, so
+    that a backup of the one folder has both."""
 
     state: Path
 
@@ -68,7 +69,7 @@ class CRLFolders:
     @property
     def archive(self) -> Path:
         """The folder that keeps complete CRLs: the revocation information files (Act arts. 16, 35)."""
-        return self.state / "crl-archive"
+        return self.crl / "archive"
 
 
 KINDS = (COMPLETE, DELTA)

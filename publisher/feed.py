@@ -17,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -45,6 +47,9 @@ LEASE_NAME = "feed"
 OLD_DOCUMENT_S = 600
 BACKOFF_S_MAX = 1.0
 _BACKOFF_S = 0.05
+# A worker that has not acknowledged a beat for so long is silent.  Its freshness and the lease it has
+# both end by then or later; one that comes back is seen again at the next beat.
+ACK_PATIENCE_S = 10.0
 # So often the loop looks whether it has been told to stop.
 _SLICE_S = 0.25
 # A publication may move between the cut and reading its body; then the cut is taken again.
@@ -75,6 +80,7 @@ class Feed:
         config: Config,
         *,
         now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
         lease: PublisherLease | None = None,
     ) -> None:
         # Fixed.
@@ -84,6 +90,7 @@ class Feed:
         self._index = config.index
         self._namespace = config.valkey.namespace
         self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
         self._lease = lease or PublisherLease(store, LEASE_NAME, FEED_LEASE_MS, now_ms=now_ms)
         self._lease_ms = config.index.age_max_s * 1000 + LEASE_SLACK_MS
         self._status_path = config.state / "run" / "feed.json"
@@ -93,6 +100,9 @@ class Feed:
         self._chain = b""
         self._snapshot = NOTHING
         self._documents: dict[str, Pointer] = {}
+        # Beats sent within ACK_PATIENCE_S, as (when, seq), and the greatest number sent before that.
+        self._sent: deque[tuple[float, int]] = deque()
+        self._must_have_seq = 0
         # To be seen from outside.
         self.seq = -1
         self.beat_ms = 0
@@ -150,6 +160,7 @@ class Feed:
         self._tidy(stream, snapshot)
         self._snapshot = snapshot
         self.seq, self.beat_ms, self._chain = basis.cut.seq, basis.cut.time_ms, basis.cut.chain
+        self._sent.append((self._monotonic_s(), basis.cut.seq))
         self.beats += 1
         self.state = "publishing"
         return True
@@ -160,10 +171,13 @@ class Feed:
         self._stream = Stream(self._valkey, self._keys)
         self._snapshot = NOTHING
         self._documents = {}
+        self._sent.clear()
+        self._must_have_seq = 0
         self.seq = -1
 
     def _stand_by(self, state: str) -> None:
         self.state = state
+        self._sent.clear()
         if self._stream is not None:
             # Whoever leads meanwhile writes the stream; it must be started anew before the next append.
             self._stream.forget()
@@ -184,7 +198,11 @@ class Feed:
         if epoch_text > self._keys_epoch.hex():
             raise FeedError(f"Valkey is at epoch {epoch_text}, this store at {self._keys_epoch.hex()}")
         missing = {name for name, found in zip(documents_named, there, strict=True) if not found}
-        return Survey(epoch_text, length, read_acks(self._valkey, keys, members), missing)
+        long_ago_s = self._monotonic_s() - ACK_PATIENCE_S
+        while self._sent and self._sent[0][0] <= long_ago_s:
+            self._must_have_seq = self._sent.popleft()[1]
+        acks = read_acks(self._valkey, keys, members, self._must_have_seq)
+        return Survey(epoch_text, length, acks, missing)
 
     # --- what a beat names -----------------------------------------------------------------------------
 
@@ -374,6 +392,7 @@ class Feed:
         write_status(
             self._status_path,
             {
+                "pid": os.getpid(),
                 "state": self.state,
                 "seq": self.seq,
                 "beat_ms": self.beat_ms,

@@ -50,7 +50,7 @@ class PublisherLease:
         holder: str | None = None,
     ) -> None:
         self._store = store
-        self._name = name
+        self.name = name
         self._ttl_ms = ttl_ms
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
@@ -90,82 +90,86 @@ class PublisherLease:
             try:
                 self._store.renew_publisher(self.fence, 0, self._now_ms)
             except FencedOff:
-                log.info("publisher %s: already taken over", self._name)
+                log.info("publisher %s: already taken over", self.name)
             self.fence = None
+
+    @contextmanager
+    def kept(self) -> Iterator[threading.Event]:
+        """Renew the lease from a thread for the length of the block, however long a step of it takes.
+
+        Gives: an event that is set when the lease was lost to somebody else.
+        """
+        fence = self.fence
+        assert fence is not None
+        done, lost = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._ttl_ms / 3000):
+                try:
+                    self._store.renew_publisher(fence, self._ttl_ms, self._now_ms)
+                except FencedOff as exc:
+                    log.warning("%s", exc)
+                    lost.set()
+                    return
+                except CertStatusError as exc:
+                    log.warning("publisher %s: not renewed: %s", self.name, exc)
+
+        thread = threading.Thread(target=renew, name=f"lease {self.name}", daemon=True)
+        thread.start()
+        try:
+            yield lost
+        finally:
+            done.set()
+            thread.join()
+            if lost.is_set():
+                self.fence = None
 
     def _take(self, *, take_over: bool) -> None:
         asked_s = self._monotonic_s()
         self.fence = self._store.acquire_publisher(
-            self._name, self._ttl_ms, self._now_ms, self.holder, take_over=take_over
+            self.name, self._ttl_ms, self._now_ms, self.holder, take_over=take_over
         )
         self._renewed_s = asked_s
         self._other = None
-        log.info("publisher %s: fence %d, holder %s", self._name, self.fence.number, self.holder)
+        log.info("publisher %s: fence %d, holder %s", self.name, self.fence.number, self.holder)
 
     def _holder_is_dead(self) -> bool:
         table = schema.publisher_lease
         with self._store.reading() as connection:
             row = connection.execute(
-                sa.select(table.c.holder, table.c.fence, table.c.until_ms).where(table.c.name == self._name)
+                sa.select(table.c.holder, table.c.fence, table.c.until_ms).where(table.c.name == self.name)
             ).one_or_none()
         if row is None or is_gone(row.holder):
             return True
         now_s = self._monotonic_s()
         if self._other != (row.fence, row.until_ms):
             if self._other is None or self._other[0] != row.fence:
-                log.info("publisher %s: standing by for %s", self._name, row.holder)
+                log.info("publisher %s: standing by for %s", self.name, row.holder)
             self._other = (row.fence, row.until_ms)
             self._other_since_s = now_s
         return (now_s - self._other_since_s) * 1000 >= self._ttl_ms
 
 
 @contextmanager
-def short_lease(
-    store: Store, name: str, *, wait_s: float, now_ms: Callable[[], int] = clock.now_ms
-) -> Iterator[Fence]:
-    """Hold the lease *name* for the length of the block, waiting at most *wait_s* for another's to end.
+def held(lease: PublisherLease, wait_s: float) -> Iterator[Fence]:
+    """Hold *lease* for the length of the block, waiting at most *wait_s* for another's to end.
 
     A thread renews it meanwhile.  If it is lost all the same (this process was stopped for long), the
     fence makes the store refuse what the block still writes.
     Raises: LeaseHeld — another holds it, and still does after *wait_s*.
     """
-    lease = PublisherLease(store, name, SHORT_LEASE_MS, now_ms=now_ms)
     deadline_s = time.monotonic() + wait_s
     while not lease.hold():
         if time.monotonic() >= deadline_s:
-            raise LeaseHeld(f"publisher {name}: another process is at it, waited {wait_s:.0f} s")
+            raise LeaseHeld(f"publisher {lease.name}: another process is at it, waited {wait_s:.0f} s")
         time.sleep(_LOOK_AGAIN_S)
     fence = lease.fence
     assert fence is not None
-    with kept(store, fence, SHORT_LEASE_MS, now_ms):
-        try:
-            yield fence
-        finally:
-            lease.release()
-
-
-@contextmanager
-def kept(store: Store, fence: Fence, ttl_ms: int, now_ms: Callable[[], int] = clock.now_ms) -> Iterator[None]:
-    """Renew a lease from a thread for the length of the block, however long one step of it takes."""
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(ttl_ms / 3000):
-            try:
-                store.renew_publisher(fence, ttl_ms, now_ms)
-            except FencedOff as exc:
-                log.warning("%s", exc)
-                return
-            except CertStatusError as exc:
-                log.warning("publisher %s: not renewed: %s", fence.name, exc)
-
-    thread = threading.Thread(target=renew, name=f"lease {fence.name}", daemon=True)
-    thread.start()
     try:
-        yield
+        with lease.kept():
+            yield fence
     finally:
-        done.set()
-        thread.join()
+        lease.release()
 
 
 def this_process() -> str:

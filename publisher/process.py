@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
@@ -23,18 +24,26 @@ def log_to_stderr(name: str) -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set; call before any thread is started.
+    """Return an event that SIGTERM and SIGINT set; call from the main thread.
 
-    A thread waits for the signals, because an event set from a handler waits for its own lock when
-    the handler interrupts somebody who holds it.
+    A thread of its own sets it, told through a socket: set by a handler, it would wait for its own
+    lock whenever the handler interrupts somebody who holds it; and blocking the signals for
+    ``sigwait`` does not reach the threads that numerical libraries start on being imported.
     """
     stop = threading.Event()
-    numbers = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
     def wait() -> None:
-        signal.sigwait(numbers)
-        stop.set()
+        # The writing end lives as long as this thread waits for it.
+        with reader, writer:
+            reader.recv(1)
+            stop.set()
+            while reader.recv(64):
+                pass
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return stop

@@ -47,7 +47,7 @@ from issuance.crl_register import Fence
 from issuance.history import IssuedRow
 from issuance.schema import CertificateState
 from issuance.store import Store, StoreState
-from publisher.chunks import drop_chunks_but, has_chunks, put_chunks
+from publisher.chunks import drop_chunks_but, expire_older_epochs, has_chunks, put_chunks
 
 log = logging.getLogger(__name__)
 
@@ -280,6 +280,7 @@ class Snapshots:
             if found_seq < previous:
                 path.unlink(missing_ok=True)
         drop_chunks_but(self._valkey, keys, {previous, seq})
+        expire_older_epochs(self._valkey, self._namespace, state.epoch)
 
     def _path(self, state: StoreState, seq: int) -> Path:
         return self.folder / f"{state.epoch.hex()}-{seq}{SUFFIX}"

@@ -2,8 +2,9 @@
 
 A worker answers nobody before its incarnation stands under its ``seen`` key, and it stands there
 only after the store of record has noted the worker's lease.  So no worker is alive that the store
-does not know, whatever Valkey loses.  A worker whose acknowledgement has run out gets no new
-lease and must be seen anew.
+does not know, whatever Valkey loses.  A worker that says nothing for long (its acknowledgement is
+gone, or still names a number that a beat went beyond a while ago) gets no new lease and must be
+seen anew: otherwise a worker that died without a word would keep its lease for ever.
 Knows: the keys and their order.  Does not know: how long a lease is, nor who waits for it.
 """
 
@@ -28,9 +29,10 @@ class AckReading(NamedTuple):
     seen: dict[str, str | None]
 
 
-def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes]) -> AckReading:
+def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_have_seq: int) -> AckReading:
     """Return what the workers under the ack keys *members* say, and which ``seen`` keys differ from it.
 
+    Takes:   *must_have_seq*: who has not applied so far by now counts as silent.
     An acknowledgement that is malformed or stands under another worker's key is passed over: a host
     may write its own keys only, so the key's name decides who is speaking.
     """
@@ -56,8 +58,9 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes]) -> AckRe
             except FeedError as exc:
                 log.warning("%s: %s", name, exc)
                 continue
-            acks.append(ack)
-            incarnation = ack.incarnation or None
+            if not ack.incarnation or ack.applied_seq >= must_have_seq:
+                acks.append(ack)
+                incarnation = ack.incarnation or None
         if (kept.decode() if kept is not None else None) != incarnation:
             seen[seen_name] = incarnation
     return AckReading(acks, seen)

@@ -22,13 +22,19 @@ from publisher.crl_plan import Due
 from publisher.crl_publish import CRLPublisher, PublishedCRL
 from publisher.crl_scopes import CRLScope
 
-PERIODS = {
-    "crl_period_s": 1000,
-    "crl_validity_s": 2500,
-    "delta_period_s": 100,
-    "delta_validity_s": 300,
-    "lapse_period_s": 1500,
-}
+
+def short_periods(service: str, hold: bool = False, key: str = "p256") -> IssuerConfig:
+    """An issuer whose complete CRLs follow each other in 1000 s and its deltas in 100 s."""
+    return IssuerConfig(
+        service=service,
+        hold=hold,
+        key=key,
+        crl_period_s=1000,
+        crl_validity_s=2500,
+        delta_period_s=100,
+        delta_validity_s=300,
+        lapse_period_s=1500,
+    )
 
 
 class CRLLine:
@@ -54,8 +60,8 @@ class CRLLine:
         return CRLScope(self.issuer)
 
     def issue_due(self) -> list[PublishedCRL]:
-        published, failures = self.publisher.issue_due(self.fence)
-        assert failures == {}
+        published = self.publisher.issue_due(self.scope, self.fence)
+        self.publisher.tidy(self.fence)
         return self._note(published)
 
     def issue(self, complete: bool, delta: bool = True) -> list[PublishedCRL]:
@@ -147,4 +153,4 @@ class CRLLine:
         return next(record.seq for record in records if record.number == number)
 
 
-__all__ = ["COMPLETE", "DELTA", "PERIODS", "CRLLine"]
+__all__ = ["COMPLETE", "DELTA", "CRLLine", "short_periods"]

@@ -10,19 +10,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from crl_cases import COMPLETE, DELTA, PERIODS, CRLLine
+from crl_cases import COMPLETE, DELTA, CRLLine, short_periods
 from cryptography import x509
 from publisher_cases import START_MS, Clock
 
 from certstatus.changes import ChangeKind
-from certstatus.config import IssuerConfig
 from certstatus.crl import REMOVE_FROM_CRL, combine, lint
 from issuance.store import Store
 
 
-def _line(tmp_path: Path, clock: Clock, service: str, hold: bool, **more: int) -> CRLLine:
+def _line(tmp_path: Path, clock: Clock, service: str, hold: bool) -> CRLLine:
     store = Store.create(f"sqlite:///{tmp_path / 'store.db'}", START_MS)
-    return CRLLine(store, tmp_path, clock, IssuerConfig(service=service, hold=hold, **{**PERIODS, **more}))
+    return CRLLine(store, tmp_path, clock, short_periods(service, hold))
 
 
 def _run(line: CRLLine, seed: int, hold: bool, steps: int = 160) -> None:

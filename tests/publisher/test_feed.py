@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +18,13 @@ from publisher_cases import Clock, FeedReading, follow, issue_many, revoke_one
 
 from certstatus import documents
 from certstatus.beat import Pointer, sign_beat
+from certstatus.clock import now_ms
 from certstatus.config import Config
 from certstatus.errors import FeedError
 from certstatus.feed_keys import FeedKeys
 from certstatus.leases import WorkerAck
 from certstatus.private_valkey import PrivateValkey
+from certstatus.publisher_key import make_ed25519
 from certstatus.snapshot import Manifest
 from certstatus.valkey import connect
 from issuance.store import BeatBasis, Now, Store
@@ -50,7 +55,15 @@ class Line:
             holder=holder,
         )
         client = valkey or self.valkey
-        return Feed(self.store, client, self.key, self.config, now_ms=self.clock.now_ms, lease=lease)
+        return Feed(
+            self.store,
+            client,
+            self.key,
+            self.config,
+            now_ms=self.clock.now_ms,
+            monotonic_s=self.clock.monotonic_s,
+            lease=lease,
+        )
 
     def step(self, feed: Feed | None = None) -> bool:
         self.clock.pass_s(0.5)
@@ -300,6 +313,38 @@ def test_worker_is_seen_only_after_the_store_knows_it(line: Line) -> None:
     assert line.valkey.get(line.keys.seen("h1", 0)) is None
 
 
+def test_silent_worker_loses_its_lease_until_it_speaks_again(line: Line) -> None:
+    """A worker that does not acknowledge what went out long ago gets no new lease and is not seen any
+    more; when it catches up it is."""
+
+    def say(applied_seq: int) -> None:
+        line.valkey.sadd(line.keys.acks(), line.keys.ack("h1", 0))
+        line.valkey.set(line.keys.ack("h1", 0), WorkerAck("h1", 0, "inc-1", applied_seq).encode())
+
+    say(line.store.state().seq)
+    line.step()
+    line.clock.pass_s(60)
+    line.step()
+    # Nothing has happened, so it has missed nothing.
+    assert line.valkey.get(line.keys.seen("h1", 0)) == b"inc-1"
+    issue_many(line.store, range(1))
+    line.step()
+    line.clock.pass_s(9)
+    line.step()
+    assert line.valkey.get(line.keys.seen("h1", 0)) == b"inc-1"
+    (before,) = line.store.leases()
+    line.clock.pass_s(2)
+    for _ in range(3):
+        line.step()
+        assert line.store.leases() == [before]
+        assert line.valkey.get(line.keys.seen("h1", 0)) is None
+    say(line.store.state().seq)
+    line.step()
+    (after,) = line.store.leases()
+    assert after.lease_until_ms > before.lease_until_ms
+    assert line.valkey.get(line.keys.seen("h1", 0)) == b"inc-1"
+
+
 def test_seen_key_comes_back_after_valkey_lost_everything(line: Line) -> None:
     """After FLUSHALL a worker that acknowledges again is seen again."""
     ack_key = line.keys.ack("h1", 0)
@@ -443,6 +488,42 @@ def test_loop_survives_valkey_and_follows_commits(
         client.close()
         server.stop()
     assert not thread.is_alive()
+
+
+def test_process_notes_goodbyes_when_it_is_stopped(
+    store: Store, config: Config, valkey: redis.Redis, tmp_path: Path
+) -> None:
+    """`python -m publisher.feed_process CONFIG` sends beats; on SIGTERM one more, so that a worker which has
+    left is waited for by nobody, and the next feed need not wait for its lease."""
+    (tmp_path / "secrets").mkdir()
+    key = make_ed25519(tmp_path / "secrets" / "publisher.key", tmp_path / "secrets" / "publisher.pub")
+    config_path = tmp_path / "certstatus.toml"
+    config_path.write_text(
+        f'[installation]\nstate = "{tmp_path}"\n[valkey]\nurl = "{config.valkey.url}"\nnamespace = "t"\n'
+        "[index]\nbeat_period_ms = 10000\n"
+    )
+    epoch = store.state().epoch
+    keys = FeedKeys("t", epoch)
+    client: Any = valkey
+    client.sadd(keys.acks(), keys.ack("h1", 0))
+    client.set(keys.ack("h1", 0), WorkerAck("h1", 0, "inc-1", 2).encode())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "publisher.feed_process", str(config_path)], stderr=subprocess.PIPE
+    )
+    try:
+        _until(lambda: client.exists(keys.stream) == 1)
+        _until(lambda: len(store.leases()) == 1)
+        client.set(keys.ack("h1", 0), WorkerAck("h1", 0, "", 2).encode())
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert store.leases() == []
+    assert len(follow(valkey, epoch, key.public_key()).beats) == 2
+    fence = store.acquire_publisher("feed", 1000, now_ms, "the next")
+    assert fence.number == 2
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,255 @@
+"""The builder as a process, ``python -m publisher.builder CONFIG``: snapshots, CRLs, and what comes
+back from the responders.
+
+Knows: which tasks there are, that one which fails leaves the others alone, and that of several
+builders only the holder of the lease works.  Reports and certificate requests have a thread of
+their own, because a snapshot or a CRL of millions takes long.
+Does not know: the feed, which is another process: nothing here may hold up a beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import redis
+
+from certstatus import clock
+from certstatus.config import Config, load_config
+from certstatus.errors import CertStatusError, LeaseHeld, StoreError
+from certstatus.feed_keys import FeedKeys
+from certstatus.private_valkey import valkey_url
+from certstatus.valkey import connect
+from issuance.ca_keys import CAKeyFolder
+from issuance.store import Store
+from publisher.certificate_requests import CertificateRequests
+from publisher.crl_publish import CRLPublisher, crl_lease
+from publisher.crl_scopes import CRLScope
+from publisher.lease import SHORT_LEASE_MS, PublisherLease, held
+from publisher.process import log_to_stderr, stop_on_signals
+from publisher.provisions import REPORTS_AT_ONCE, drain
+from publisher.snapshots import Snapshots
+from publisher.status_file import write_status
+from publisher.task import Task
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "builder"
+TICK_S = 0.5
+DRAIN_TICK_S = 0.1
+# Looking after catalogue and old files needs no second's exactness.
+_TIDY_EVERY_S = 10.0
+_NOTE_EVERY_S = 1.0
+_VALKEY_ANSWER_S = 10.0
+
+
+class Builder:
+    """One builder process."""
+
+    def __init__(
+        self,
+        store: Store,
+        valkey: redis.Redis,
+        config: Config,
+        *,
+        now_ms: Callable[[], int] = clock.now_ms,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self._store = store
+        self._valkey = valkey
+        self._namespace = config.valkey.namespace
+        self._now_ms = now_ms
+        self._monotonic_s = monotonic_s
+        self._status_path = config.state / "run" / "builder.json"
+        self._lease = PublisherLease(
+            store, LEASE_NAME, SHORT_LEASE_MS, now_ms=now_ms, monotonic_s=monotonic_s
+        )
+        ca_keys = CAKeyFolder(config.state / "ca")
+        self._snapshots = Snapshots(store, valkey, config, monotonic_s=monotonic_s)
+        self._crls = CRLPublisher(store, ca_keys, config.state, now_ms=now_ms)
+        self._requests = CertificateRequests(
+            store,
+            valkey,
+            # A key folder of its own: this one is used from another thread.
+            CAKeyFolder(config.state / "ca"),
+            config.responder.certificate_life_s,
+            now_ms=now_ms,
+            monotonic_s=monotonic_s,
+        )
+        self._crl_lease = crl_lease(store, now_ms)
+        self._tidied_s = float("-inf")
+        self.state = "starting"
+        self.snapshot_task = self._task("snapshot", self._snapshot)
+        self.provision_task = self._task("provisions", self._drain)
+        self.request_task = self._task("certificates", self._sign)
+        # One per scope, so that a missing key or a full disk is one scope's trouble: path -> task.
+        self.crl_tasks: dict[str, Task] = {}
+        self._scopes: dict[str, CRLScope] = {}
+        self.scopes_task = self._task("crl", self._find_scopes)
+        self.catalogue_task = self._task("catalogue", self._tidy)
+
+    def _task(self, name: str, work: Callable[[], str]) -> Task:
+        return Task(name, work, now_ms=self._now_ms, monotonic_s=self._monotonic_s)
+
+    # --- the tasks -------------------------------------------------------------------------------------
+
+    def _snapshot(self) -> str:
+        if self._snapshots.is_due():
+            return f"snapshot {self._snapshots.build(self._lease.fence)}"
+        return "uploaded again" if self._snapshots.keep_uploaded() else ""
+
+    def _find_scopes(self) -> str:
+        self._scopes = {scope.path: scope for scope in self._crls.scopes()}
+        for path in self._scopes:
+            if path not in self.crl_tasks:
+                self.crl_tasks[path] = self._task(f"crl {path}", partial(self._crl, path))
+        return ""
+
+    def _crl(self, path: str) -> str:
+        scope = self._scopes[path]
+        if not any(self._crls.due(scope)):
+            return ""
+        try:
+            with held(self._crl_lease, wait_s=0) as fence:
+                published = self._crls.issue_due(scope, fence)
+        except LeaseHeld:
+            # Somebody publishes by hand just now; the schedule goes by what that left.
+            return ""
+        return ", ".join(f"{item.kind} {item.number}" for item in published)
+
+    def _tidy(self) -> str:
+        now_s = self._monotonic_s()
+        if now_s - self._tidied_s >= _TIDY_EVERY_S:
+            with suppress(LeaseHeld), held(self._crl_lease, wait_s=0) as fence:
+                self._crls.tidy(fence)
+                self._tidied_s = now_s
+        return ""
+
+    def _drain(self) -> str:
+        keys = self._keys()
+        total = count = drain(self._store, self._valkey, keys)
+        while count == REPORTS_AT_ONCE:
+            count = drain(self._store, self._valkey, keys)
+            total += count
+        return f"{total} reports" if total else ""
+
+    def _sign(self) -> str:
+        count = self._requests.answer(self._keys())
+        return f"{count} certificates" if count else ""
+
+    def _keys(self) -> FeedKeys:
+        return FeedKeys(self._namespace, self._store.state().epoch)
+
+    # --- the loop --------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Do what is due of snapshots and CRLs; say whether this process is the builder."""
+        if self._lease.fence is None and not self._hold():
+            return False
+        self.state = "working"
+        self.snapshot_task.run()
+        self.scopes_task.run()
+        for path in self._scopes:
+            self.crl_tasks[path].run()
+        self.catalogue_task.run()
+        return True
+
+    def drain_step(self) -> None:
+        """Take over reports and answer certificate requests."""
+        self.provision_task.run()
+        self.request_task.run()
+
+    def _hold(self) -> bool:
+        try:
+            if self._lease.hold():
+                return True
+            self.state = "standby"
+        except StoreError as exc:
+            if self.state != "no_store":
+                log.warning("%s", exc)
+            self.state = "no_store"
+        return False
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until *stop*; nothing that fails in a task ends this loop."""
+        while not stop.is_set():
+            if not self._hold():
+                stop.wait(TICK_S)
+                continue
+            over = threading.Event()
+            drainer = threading.Thread(target=self._drain_until, args=(stop, over), name="drain")
+            try:
+                with self._lease.kept() as lost:
+                    drainer.start()
+                    while not stop.is_set() and not lost.is_set():
+                        self.step()
+                        stop.wait(TICK_S)
+            finally:
+                over.set()
+                drainer.join()
+        # What the workers counted last, so that a clean stop leaves nothing behind.
+        if self._lease.fence is not None:
+            self.provision_task.run()
+            self.state = "stopped"
+            self.note_status()
+            with suppress(CertStatusError):
+                self._lease.release()
+
+    def _drain_until(self, stop: threading.Event, over: threading.Event) -> None:
+        noted_s = float("-inf")
+        while not stop.is_set() and not over.is_set():
+            self.drain_step()
+            # From this thread, so that the page does not take a long build for silence.
+            if self._monotonic_s() - noted_s >= _NOTE_EVERY_S:
+                noted_s = self._monotonic_s()
+                self.note_status()
+            over.wait(DRAIN_TICK_S)
+
+    def note_status(self) -> None:
+        """Write what the operators' page shows of the builder."""
+        tasks = [
+            self.snapshot_task,
+            self.scopes_task,
+            *self.crl_tasks.copy().values(),
+            self.catalogue_task,
+            self.provision_task,
+            self.request_task,
+        ]
+        write_status(
+            self._status_path,
+            {
+                "pid": os.getpid(),
+                "state": self.state,
+                "time_ms": self._now_ms(),
+                "error": "; ".join(f"{task.name}: {task.error}" for task in tasks if task.error),
+                "tasks": {task.name: task.status() for task in tasks},
+            },
+        )
+
+
+def main(config_path: Path, stop: threading.Event | None = None) -> int:
+    """Run a builder until *stop* (by default: until a signal); return the exit code."""
+    log_to_stderr("builder")
+    stop = stop or stop_on_signals()
+    try:
+        config = load_config(config_path)
+        with Store.open(config.store_url) as store:
+            valkey = connect(valkey_url(config), _VALKEY_ANSWER_S)
+            try:
+                Builder(store, valkey, config).run(stop)
+            finally:
+                valkey.close()
+    except CertStatusError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
