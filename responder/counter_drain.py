@@ -34,6 +34,7 @@ from certstatus.feed_keys import FeedKeys
 log = logging.getLogger(__name__)
 
 REPORT_FIELD = b"p"
+WORKER_MODULE = "responder.worker"
 # What was not acknowledged by then was lost with Valkey, or the publisher is away.
 REPEAT_S = 5.0
 # A publisher that is away for days must not fill Valkey: what falls out is told again.
@@ -182,5 +183,5 @@ def _has_mapped(pid: int, path: Path) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     except OSError:
-        # It is there and its map cannot be read: it may be the owner.
-        return True
+        # Its map is kept from us, as that of a hardened process is.  If it is a worker, it may be the owner.
+        return WORKER_MODULE in processes.command_line(pid)

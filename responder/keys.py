@@ -32,9 +32,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certstatus import oid
 from certstatus.cert_id import responder_key_hash
-from certstatus.certificate_request import CertificateRequest, request_digest
+from certstatus.certificate_request import CertificateRequest, read_request, request_digest
 from certstatus.durable import sync_folder, write_durable
-from certstatus.errors import KeyFileError
+from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
 from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
 
@@ -161,10 +161,12 @@ class HostKeys:
         path = self._pending_path(issuer_id, ".req")
         try:
             text = path.read_bytes()
-            made_s = int(path.stat().st_mtime)
+            request, _ = read_request(text)
         except FileNotFoundError:
             return None
-        return PendingRequest(text, request_digest(text), made_s)
+        except MalformedRequest as exc:
+            raise KeyFileError(f"{path}: {exc}") from exc
+        return PendingRequest(text, request_digest(text), request.time_ms // 1000)
 
     def forget(self, issuer_id: int) -> None:
         """Give the waiting request and its key up."""

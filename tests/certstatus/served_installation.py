@@ -54,7 +54,7 @@ class Served:
         assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
-    def json(self, *words: str) -> Any:  # noqa: ANN401 — any JSON value
+    def json(self, *words: str) -> Any:
         """Run a command with --json and return what it printed."""
         return json.loads(self.run(*words, "--json").stdout)
 
