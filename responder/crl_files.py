@@ -27,12 +27,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from certstatus import clock
-from certstatus.config import Config
 from certstatus.counters import Provision
 from certstatus.crl_catalogue import DELTA, CatalogueEntry
 from certstatus.errors import CountersUnavailable
@@ -60,19 +58,6 @@ class Follows(Protocol):
     def standing(self) -> Standing: ...
 
 
-class ServesCRLs(Protocol):
-    """What is needed of the worker.  Its ``crl_askers`` are made for the kind "crl"."""
-
-    @property
-    def config(self) -> Config: ...
-
-    @property
-    def follower(self) -> Follows: ...
-
-    @property
-    def crl_askers(self) -> Askers: ...
-
-
 class _Identity(NamedTuple):
     """Which bytes a file holds, as far as that can be told without reading them."""
 
@@ -80,19 +65,6 @@ class _Identity(NamedTuple):
     inode: int
     size: int
     modified_ns: int
-
-
-async def serve(request: web.BaseRequest, path: str, worker: ServesCRLs) -> web.StreamResponse:
-    """Answer a request for ``/crl/<path>`` by *worker*."""
-    files = _of_worker.get(worker)
-    if files is None:
-        config = worker.config
-        files = _of_worker[worker] = CRLFiles(
-            config.state / "crl", worker.follower, worker.crl_askers, config.responder.write_time_s
-        )
-    # The connection knows who is at its other end, also behind a proxy.
-    lane = getattr(request.protocol, "lane", None)
-    return await files.serve(request, path, request.remote or "" if lane is None else lane.address)
 
 
 class CRLFiles:
@@ -333,10 +305,6 @@ class CRLFiles:
         # The length promised will not come; only the end of the connection can say so.
         if request.transport is not None:
             request.transport.abort()
-
-
-# Made with a worker's first CRL.
-_of_worker: WeakKeyDictionary[ServesCRLs, CRLFiles] = WeakKeyDictionary()
 
 
 class _Insensitive(dict[str, str]):
