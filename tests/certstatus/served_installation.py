@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -176,33 +177,26 @@ class Served:
 
     def ask_file(self, certificate: Path, ca: Path) -> str:
         """Ask openssl about a certificate; the answer must verify."""
-        done = subprocess.run(
-            [
-                "openssl",
-                "ocsp",
-                "-issuer",
-                ca,
-                "-CAfile",
-                ca,
-                "-cert",
-                certificate,
-                "-url",
-                f"{self.url}/ocsp",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        assert "Response verify OK" in done.stderr, done.stdout + done.stderr
-        found = re.search(rf"{re.escape(str(certificate))}: (\w+)", done.stdout)
-        assert found is not None, done.stdout
+        said = self.openssl_ocsp(certificate, ca)
+        assert "Response verify OK" in said, said
+        found = re.search(rf"{re.escape(str(certificate))}: (\w+)", said)
+        assert found is not None, said
         return found[1]
+
+    def openssl_ocsp(self, certificate: Path, ca: Path) -> str:
+        """Ask openssl about a certificate; return all that it says."""
+        files = f"-issuer {ca} -CAfile {ca} -cert {certificate}"
+        return openssl(f"ocsp {files} -url {self.url}/ocsp")
 
     def serial(self, name: str, service: str = "auth") -> str:
         """Return the serial number of a demo certificate in hex."""
         path = self.state / "demo" / service / f"{name}.pem"
-        done = subprocess.run(
-            ["openssl", "x509", "-in", path, "-noout", "-serial"], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip().removeprefix("serial=")
+        return openssl(f"x509 -in {path} -noout -serial").strip().removeprefix("serial=")
+
+
+def openssl(words: str) -> str:
+    """Run openssl and return all that it says, on both channels."""
+    done = subprocess.run(
+        ["openssl", *shlex.split(words)], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout + done.stderr
