@@ -79,7 +79,7 @@ ABSENT += test-faults
 else
 .PHONY: test-faults
 test-faults: $(VENV)/dev.stamp ## kill everything at random and compare each answer with the store
-	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
 endif
 
 ifeq ($(wildcard tests/interop),)
