@@ -186,9 +186,7 @@ class Application:
             try:
                 request_der = decode_path(rest.encode("utf-8", "surrogateescape"))
             except MalformedRequest as exc:
-                return WireResponse(
-                    self._path.refuse(lane, exc, how, self._now_ms() // 1000), how.keep_alive
-                )
+                return WireResponse(self._path.refuse(lane, exc, how, self._now_ms() // 1000), how.keep_alive)
             return await self._answer(lane, request_der, how)
         if method != hdrs.METH_POST:
             return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _OCSP_METHODS)
@@ -237,7 +235,7 @@ class Application:
         return WireResponse(reply, how.keep_alive)
 
     def _how(self, request: web.BaseRequest) -> How:
-        keep_alive = request.keep_alive and not self.is_stopping
+        keep_alive = self._stays(request)
         if request.method == hdrs.METH_POST:
             return How(keep_alive)
         head_only = request.method == hdrs.METH_HEAD
@@ -246,12 +244,16 @@ class Application:
             return How(keep_alive, head_only, if_none_match=_etags(if_none_match))
         return How(keep_alive, head_only, if_modified_since_s=_http_date_s(request.headers))
 
+    def _stays(self, request: web.BaseRequest) -> bool:
+        """Say whether the connection stays open; HTTP/1.0 never does, as in the lane."""
+        return request.keep_alive and request.version >= HttpVersion11 and not self.is_stopping
+
     # --- everything else -----------------------------------------------------------------------------
 
     def _say(
         self, request: web.BaseRequest, status: HTTPStatus, headers: bytes = b"", *, close: bool = False
     ) -> web.StreamResponse:
-        close = close or not request.keep_alive or self.is_stopping
+        close = close or not self._stays(request)
         answer = wire.plain_answer(
             status,
             self._now_ms() // 1000,

@@ -112,9 +112,7 @@ class Askers:
             asker.refusals[issuer_id] = row
         asker.cells[row + kind] += 1
 
-    def _new_row(
-        self, asker: Asker, verifier_id: int, issuer_id: int, standing: Standing, now_s: int
-    ) -> int:
+    def _new_row(self, asker: Asker, verifier_id: int, issuer_id: int, standing: Standing, now_s: int) -> int:
         try:
             return self._counting.row(verifier_id, issuer_id)
         except CountersUnavailable:

@@ -48,7 +48,6 @@ _NEVER_PLAIN = frozenset(
         b"http2-settings",
         b"authorization",
         b"proxy-authorization",
-        b"proxy-connection",
         b"cookie",
         b"if-match",
         b"if-none-match",
@@ -56,7 +55,6 @@ _NEVER_PLAIN = frozenset(
         b"if-unmodified-since",
         b"if-range",
         b"range",
-        b"keep-alive",
     }
 )
 _LOOKED_AT = frozenset({b"host", b"connection", b"content-length", b"content-type"}) | _NEVER_PLAIN
@@ -71,7 +69,11 @@ class Partial(Enum):
 
 
 class Plain(NamedTuple):
-    """A plain request.  *path*: what follows ``/ocsp/`` in a GET, None for a POST, whose DER is *body*."""
+    """A plain request.
+
+    path         what follows ``/ocsp/`` in a GET; None for a POST, whose DER is *body*
+    keep_alive   False for HTTP/1.0 whatever it asks for, and after ``Connection: close``
+    """
 
     path: bytes | None
     body: bytes
@@ -142,8 +144,7 @@ def _read_headers(lines: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
             token = value.lower()
             if token == b"close":
                 keep_alive = False
-            elif token != b"keep-alive" or not is_1_1:
-                # HTTP/1.0 with keep-alive is left to the full server, like every rarer token.
+            elif token != b"keep-alive":
                 return None
         elif typed or not is_ocsp_request_type(value):
             return None

@@ -90,4 +90,3 @@ def plain_answer(
             text if body else b"",
         )
     )
-

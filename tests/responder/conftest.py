@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from responder_cases import INDEX_KEY, NAMESPACE
 
@@ -24,7 +24,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def valkey(valkey_url: str) -> Iterator[Any]:
+def valkey(valkey_url: str) -> Iterator[redis.Redis]:
     """A client of an empty Valkey."""
     client = connect(valkey_url)
     client.flushall()

@@ -28,7 +28,7 @@ from certstatus.crl_catalogue import CatalogueEntry, catalogue_content
 from certstatus.der import explicit, octet_string, sequence
 from certstatus.der import oid as encode_oid
 from certstatus.documents import document_pointer, encode_document
-from certstatus.entitlements import Verifier, entitlements_content, parse_network
+from certstatus.entitlements import KINDS, Verifier, entitlements_content, parse_network
 from certstatus.feed_keys import APPEND, RAISE, FeedKeys
 from certstatus.issuer_table import Issuer, issuer_table_content
 from certstatus.leases import read_ack
@@ -251,9 +251,7 @@ class FeedWriter:
 
     def verifiers(self, *verifiers: Verifier) -> None:
         """Publish the entitlements."""
-        self.publish(
-            "entitlements", entitlements_content(self._generation("entitlements"), list(verifiers))
-        )
+        self.publish("entitlements", entitlements_content(self._generation("entitlements"), list(verifiers)))
 
     def crls(self, *entries: CatalogueEntry) -> None:
         """Publish the CRL catalogue."""
@@ -321,6 +319,6 @@ def everybody(
     until_day: int | None = None,
 ) -> Verifier:
     """A verifier that may ask everything from *network*."""
-    grants = dict.fromkeys(services, ("ocsp", "crl"))
+    grants: dict[str, tuple[str, ...]] = dict.fromkeys(services, KINDS)
     networks = (parse_network(network),)
     return Verifier(verifier_id, f"verifier {verifier_id}", networks, grants, from_day, until_day)
