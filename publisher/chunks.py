@@ -24,16 +24,24 @@ def put_chunks(valkey: redis.Redis, keys: FeedKeys, path: Path, manifest: Manife
     """Write the chunks of the snapshot at *path*, then its manifest.
 
     Raises: SnapshotError — the file is not what the manifest says; the manifest is not written then.
-            redis.RedisError — gone, or out of memory.
+            redis.RedisError — gone, or out of memory; then the chunks are taken back, because beats
+            need room too.
     """
     valkey.delete(keys.manifest(manifest.seq))
-    with path.open("rb") as file:
-        for number, sha256 in enumerate(manifest.chunks):
-            chunk = file.read(CHUNK_BYTES)
-            if hashlib.sha256(chunk).hexdigest() != sha256:
-                raise SnapshotError(f"{path}: chunk {number} has another SHA-256 than its manifest says")
-            valkey.set(keys.chunk(manifest.seq, number), chunk)
-    valkey.set(keys.manifest(manifest.seq), manifest.encode())
+    written: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for number, sha256 in enumerate(manifest.chunks):
+                chunk = file.read(CHUNK_BYTES)
+                if hashlib.sha256(chunk).hexdigest() != sha256:
+                    raise SnapshotError(f"{path}: chunk {number} has another SHA-256 than its manifest says")
+                valkey.set(keys.chunk(manifest.seq, number), chunk)
+                written.append(keys.chunk(manifest.seq, number))
+        valkey.set(keys.manifest(manifest.seq), manifest.encode())
+    except redis.ResponseError:
+        for start in range(0, len(written), _NAMES_AT_ONCE):
+            valkey.unlink(*written[start : start + _NAMES_AT_ONCE])
+        raise
 
 
 def has_chunks(valkey: redis.Redis, keys: FeedKeys, manifest: Manifest) -> bool:

@@ -155,13 +155,14 @@ class Feed:
                 self._put_documents(keys, basis, None)
             if not self._rebuild(keys, stream, basis, snapshot):
                 return False
-        if survey.epoch < keys_epoch(basis):
-            self._raise_epoch(keys, basis)
-        self._tidy(stream, snapshot)
-        self._snapshot = snapshot
+        # The beat is out, whatever fails from here on.
+        before, self._snapshot = self._snapshot, snapshot
         self.seq, self.beat_ms, self._chain = basis.cut.seq, basis.cut.time_ms, basis.cut.chain
         self._sent.append((self._monotonic_s(), basis.cut.seq))
         self.beats += 1
+        if survey.epoch < keys_epoch(basis):
+            self._raise_epoch(keys, basis)
+        self._tidy(stream, before, snapshot)
         self.state = "publishing"
         return True
 
@@ -324,10 +325,10 @@ class Feed:
         if kept != keys_epoch(basis):
             raise FeedError(f"Valkey is at epoch {kept}, this store at {keys_epoch(basis)}")
 
-    def _tidy(self, stream: Stream, snapshot: Pointer) -> None:
+    def _tidy(self, stream: Stream, before: Pointer, snapshot: Pointer) -> None:
         """Keep the stream short: behind the previous snapshot, and never longer than its bound."""
-        if self._snapshot.generation and snapshot.generation > self._snapshot.generation:
-            stream.trim(self._snapshot.generation)
+        if before.generation and snapshot.generation > before.generation:
+            stream.trim(before.generation)
         stream.bound(self._index.stream_changes_max)
         stream.drop_beats()
 

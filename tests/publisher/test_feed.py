@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -487,6 +488,32 @@ def test_loop_survives_valkey_and_follows_commits(
         thread.join(5)
         client.close()
         server.stop()
+    assert not thread.is_alive()
+
+
+def test_beats_go_on_after_the_store_was_locked(
+    store: Store, config: Config, valkey: redis.Redis, publisher_key: Ed25519PrivateKey
+) -> None:
+    """While another process holds SQLite's lock there is no cut, hence no beat; then they go on, with the
+    time at which the lock was taken."""
+    stop = threading.Event()
+    feed = Feed(store, valkey, publisher_key, config)
+    thread = threading.Thread(target=feed.run, args=(stop,))
+    other = sqlite3.connect(config.state / "store.db", isolation_level=None)
+    try:
+        thread.start()
+        _until(lambda: feed.beats > 0)
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(1.5)
+        before, released_ms = feed.beats, now_ms()
+        other.execute("ROLLBACK")
+        _until(lambda: feed.beats > before)
+        assert feed.beat_ms >= released_ms
+        assert feed.rebuilds == 1
+    finally:
+        stop.set()
+        thread.join(5)
+        other.close()
     assert not thread.is_alive()
 
 
