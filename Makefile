@@ -10,7 +10,7 @@ WORKERS ?=
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check -qq
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -31,7 +31,7 @@ $(BIN)/python:
 # Only what stands in the lock, with these hashes; then the project itself, without looking around.
 define install
 @echo "setting up $(VENV) from $(1)"
-@$(PIP) install --require-hashes -r $(1)
+@$(PIP) install --no-deps --require-hashes -r $(1)
 @$(PIP) install --no-deps --no-build-isolation -e .
 @touch $@
 endef
@@ -67,11 +67,15 @@ test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x')
 	@scripts/debian openssl openssl
 	@$(BIN)/python -m pytest $(ARGS)
 
+TEST_FOLDERS = $(sort $(patsubst %/,%,$(dir $(wildcard tests/*/*.py))))
+
 .PHONY: check
 check: $(VENV)/dev.stamp ## lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@for folder in $(TEST_FOLDERS); do $(BIN)/mypy $$folder; done
+	@MYPYPATH=tests/certstatus $(BIN)/mypy $(wildcard tests/*.py)
 
 # Listed and offered only when they are there.
 ifeq ($(wildcard tests/faults),)
