@@ -65,7 +65,7 @@ class Installation:
             [*command, "serve"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._wait_ready()
-        (self.worker_pid,) = find_processes("responder.worker", str(state / "certstatus.toml"))
+        (self.worker_pid,) = find_processes("responder.worker", str(state / "run" / "serve.toml"))
 
     def _wait_ready(self) -> None:
         for _ in range(600):

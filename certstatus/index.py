@@ -128,7 +128,7 @@ class View:
     def look_up(self, issuer_id: int, fingerprint: bytes) -> IndexRow | None:
         """Return a certificate's state now, or None if it was never issued by this issuer."""
         row = self._own_row(issuer_id, fingerprint)
-        if row is not None and row.state == GOOD and issuer_id in self.events:
+        if row is not None and row.state != REVOKED and issuer_id in self.events:
             reason, event_ms = self.events[issuer_id]
             return IndexRow(fingerprint, row.not_after_day, REVOKED, reason, event_ms // 1000)
         return row

@@ -202,13 +202,14 @@ def apply_change(change: Change, before: IndexRow | None) -> IndexRow:
     kind = change.kind
     if kind in (ChangeKind.ISSUED, ChangeKind.RELEASED):
         return IndexRow(change.fingerprint, change.not_after_day, GOOD, NO_REASON, 0)
+    revoked_at_s, invalidity_s = change.recorded_ms // 1000, change.invalidity_s
     if kind == ChangeKind.REASON_CHANGED and before is not None and before.state != GOOD:
+        # Only the reason is another; when it was revoked, and since when it was invalid, stands.
         revoked_at_s = before.revoked_at_s
-    else:
-        revoked_at_s = change.recorded_ms // 1000
+        invalidity_s = invalidity_s or before.invalidity_s
     state = HELD if kind == ChangeKind.HELD else REVOKED
     return IndexRow(
-        change.fingerprint, change.not_after_day, state, change.reason, revoked_at_s, change.invalidity_s
+        change.fingerprint, change.not_after_day, state, change.reason, revoked_at_s, invalidity_s
     )
 
 

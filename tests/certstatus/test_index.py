@@ -71,16 +71,19 @@ class _Model:
             self.rows[key] = (state, change.reason, second, change.invalidity_s)
         elif change.kind == ChangeKind.REASON_CHANGED:
             before = self.rows.get(key, (GOOD, 0, 0, 0))
-            at = before[2] if before[0] != GOOD else second
-            self.rows[key] = (REVOKED, change.reason, at, change.invalidity_s)
+            was_good = before[0] == GOOD
+            at = second if was_good else before[2]
+            invalid_from = change.invalidity_s or (0 if was_good else before[3])
+            self.rows[key] = (REVOKED, change.reason, at, invalid_from)
 
     def look_up(self, issuer_id: int, mark: bytes) -> IndexRow | None:
         row = self.rows.get((issuer_id, mark))
         if row is None:
             return None
         state, reason, at, invalidity_s = row
-        if state == GOOD and issuer_id in self.events:
+        if state != REVOKED and issuer_id in self.events:
             state, (reason, at) = REVOKED, self.events[issuer_id]
+            invalidity_s = 0
         return IndexRow(mark, 20_000, state, reason, at, invalidity_s)
 
 

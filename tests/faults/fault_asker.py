@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import random
 import secrets
 import socket
@@ -161,7 +162,9 @@ def main() -> None:
     port, folder, number, seed = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     asker = Asker(port, folder, number, seed)
     stop = folder / "stop"
-    while not stop.exists():
+    harness = os.getppid()
+    # A harness that died left nobody to write the stop file.
+    while not stop.exists() and os.getppid() == harness:
         for _ in range(50):
             asker.step()
     asker.close()

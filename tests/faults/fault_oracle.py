@@ -154,12 +154,12 @@ class Checker:
         """
         report = Report()
         for answers in sorted(folder.glob("answers-*.log")):
-            bodies = dict(
-                line.split() for line in (folder / answers.name.replace("answers", "bodies")).open()
-            )
+            with (folder / answers.name.replace("answers", "bodies")).open() as lines:
+                bodies = dict(line.split() for line in lines)
             read: dict[str, Body] = {}
-            for line in answers.open():
-                self._check_line(line, bodies, read, revoked_ns, report)
+            with answers.open() as lines:
+                for line in lines:
+                    self._check_line(line, bodies, read, revoked_ns, report)
         return report
 
     def _check_line(

@@ -10,6 +10,7 @@ because something was killed is tried again by going on; the store's log alone s
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import sys
@@ -49,7 +50,7 @@ class Writer:
         self._index_key = load_index_key(config.state / "secrets" / "index.key")
         keys = CAKeyFolder(config.state / "ca")
         self._issuers = issuers(self._store)
-        self._issuing = [Issuing.of(item, keys.load(item.issuer_id)) for item in self._issuers]
+        self._issuing = [Issuing.of(item, keys.private_key(item.issuer_id)) for item in self._issuers]
         self._services = {item.issuer_id: item.service for item in self._issuers}
         self._issued_log = (folder / "issued.log").open("a", buffering=1)
         self._revoked_log = (folder / "revoked.log").open("a", buffering=1)
@@ -64,7 +65,8 @@ class Writer:
         threads = [threading.Thread(target=self._revoker) for _ in range(REVOKERS)]
         for thread in threads:
             thread.start()
-        while not self._stop.exists():
+        harness = os.getppid()
+        while not self._stop.exists() and os.getppid() == harness:
             try:
                 self._act()
             except CertStatusError as exc:
