@@ -46,3 +46,18 @@ def read_ack(text: bytes) -> WorkerAck:
     if not (isinstance(incarnation, str) and isinstance(applied, int)):
         raise FeedError("an acknowledgement names no number")
     return WorkerAck(host, slot, incarnation, applied)
+
+
+def encode_seen(incarnation: str, noted_seq: int) -> str:
+    """Return what stands under a ``seen`` key: the incarnation, and the cut its lease was noted at."""
+    return f"{incarnation} {noted_seq}"
+
+
+def read_seen(text: bytes | None) -> tuple[str, int]:
+    """Return the incarnation the store knows and the cut at which it learnt of it; ("", 0) for none.
+
+    A worker may answer only once it has applied that cut: whoever revoked before the store knew of
+    the worker could not wait for it.
+    """
+    incarnation, _, noted = (text or b"").decode(errors="replace").rpartition(" ")
+    return (incarnation, int(noted)) if incarnation and noted.isdecimal() else ("", 0)

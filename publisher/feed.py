@@ -148,7 +148,7 @@ class Feed:
         if stream.is_known() and not intact:
             log.warning("stream holds %d entries, %d expected", survey.length, stream.length)
         self._put_documents(keys, basis, None if not intact else survey.missing)
-        confirm(self._valkey, survey.acks.seen)
+        confirm(self._valkey, survey.acks.seen, basis.cut.seq)
         if not intact or not self._go_on(stream, basis, snapshot):
             if intact:
                 # What the survey saw may have been lost since, together with the stream.

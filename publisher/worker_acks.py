@@ -17,7 +17,7 @@ import redis
 
 from certstatus.errors import FeedError
 from certstatus.feed_keys import FeedKeys
-from certstatus.leases import WorkerAck, read_ack
+from certstatus.leases import WorkerAck, encode_seen, read_ack, read_seen
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_hav
             if not ack.incarnation or ack.applied_seq >= must_have_seq:
                 acks.append(ack)
                 incarnation = ack.incarnation or None
-        if (kept.decode() if kept is not None else None) != incarnation:
+        if kept is None and incarnation is None:
+            continue
+        if kept is None or incarnation is None or read_seen(kept)[0] != incarnation:
             seen[seen_name] = incarnation
     return AckReading(acks, seen)
 
@@ -70,8 +72,8 @@ def _text(name: bytes) -> str:
     return name.decode(errors="replace")
 
 
-def confirm(valkey: redis.Redis, seen: dict[str, str | None]) -> None:
-    """Set the ``seen`` keys; only after the store has noted the leases."""
+def confirm(valkey: redis.Redis, seen: dict[str, str | None], noted_seq: int) -> None:
+    """Set the ``seen`` keys; only after the store has noted the leases, at the cut *noted_seq*."""
     if not seen:
         return
     pipeline: Any = valkey.pipeline(transaction=False)
@@ -79,5 +81,5 @@ def confirm(valkey: redis.Redis, seen: dict[str, str | None]) -> None:
         if incarnation is None:
             pipeline.delete(name)
         else:
-            pipeline.set(name, incarnation)
+            pipeline.set(name, encode_seen(incarnation, noted_seq))
     pipeline.execute()

@@ -37,7 +37,7 @@ from certstatus.errors import CertStatusError, FeedError
 from certstatus.feed_keys import BEAT_FIELD, FeedKeys, epoch_key
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer, read_issuer_table
-from certstatus.leases import WorkerAck
+from certstatus.leases import WorkerAck, read_seen
 from certstatus.valkey import connect
 from responder.feed_state import Believed, FeedState
 from responder.fetch_snapshot import load_snapshot
@@ -333,8 +333,9 @@ class Follower(threading.Thread):
         pipeline.set(ack_key, WorkerAck(worker.host, worker.slot, worker.incarnation, seq).encode())
         pipeline.sadd(self._keys.acks(), ack_key)
         pipeline.get(self._keys.seen(worker.host, worker.slot))
-        seen: Any = pipeline.execute()[2]
-        if seen != worker.incarnation.encode():
+        known, noted_seq = read_seen(pipeline.execute()[2])
+        # Whoever revoked before that cut did not wait for us, so we must have applied it first.
+        if known != worker.incarnation or seq < noted_seq:
             self.trouble = "the store of record does not know this worker yet"
             return False
         return True

@@ -31,7 +31,7 @@ from certstatus.documents import document_pointer, encode_document
 from certstatus.entitlements import KINDS, Verifier, entitlements_content, parse_network
 from certstatus.feed_keys import APPEND, RAISE, FeedKeys
 from certstatus.issuer_table import Issuer, issuer_table_content
-from certstatus.leases import read_ack
+from certstatus.leases import encode_seen, read_ack
 from certstatus.oid import OCSP_NONCE
 from certstatus.snapshot import CHUNK_BYTES, fold_changes, make_manifest, write_snapshot
 
@@ -300,7 +300,7 @@ class FeedWriter:
         """Let the workers that have said so be seen."""
         for key in self.client.smembers(self.keys.acks()):
             ack = read_ack(self.client.get(key))
-            self.client.set(self.keys.seen(ack.host, ack.slot), ack.incarnation)
+            self.client.set(self.keys.seen(ack.host, ack.slot), encode_seen(ack.incarnation, 0))
 
     def acked(self, host: str = "h", slot: int = 0) -> tuple[int, str]:
         """What a worker has acknowledged, and its incarnation; (-1, "") before it has."""

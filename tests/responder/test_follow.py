@@ -129,7 +129,7 @@ def test_it_is_not_fresh_before_the_store_knows_it(scene: Scene) -> None:
         wait_until(lambda: scene.writer.acked() == (1, "one"))
         for _ in range(3):
             scene.writer.beat(confirm=False)
-        scene.writer.client.set(scene.writer.keys.seen("h", 0), "an earlier life")
+        scene.writer.client.set(scene.writer.keys.seen("h", 0), "an earlier life 0")
         wait_until(lambda: follower.standing.time_ms == scene.writer.now_ms)
         time.sleep(0.1)
         assert not scene.is_fresh(follower)
@@ -137,10 +137,27 @@ def test_it_is_not_fresh_before_the_store_knows_it(scene: Scene) -> None:
         wait_until(lambda: scene.is_fresh(follower))
 
 
+def test_a_worker_is_fresh_only_past_the_cut_at_which_the_store_learnt_of_it(scene: Scene) -> None:
+    """A revocation before that cut was waited for by nobody, so it must be applied before any answer."""
+    scene.writer.issue(1)
+    scene.writer.beat(confirm=False)
+    with scene.follower() as follower:
+        wait_until(lambda: scene.writer.acked() == (1, "one"))
+        scene.writer.client.set(scene.writer.keys.seen("h", 0), "one 2")
+        scene.writer.beat(confirm=False)
+        wait_until(lambda: follower.standing.time_ms == scene.writer.now_ms)
+        time.sleep(0.1)
+        assert not scene.is_fresh(follower)
+        scene.writer.revoke(1)
+        scene.writer.beat(confirm=False)
+        wait_until(lambda: scene.is_fresh(follower))
+        assert follower.standing.seq == 2
+
+
 def test_an_old_newest_beat_makes_nothing_fresh(scene: Scene) -> None:
     """The beat that was there at the start may have been there for long; only a new one counts."""
     scene.beat()
-    scene.client.set(scene.writer.keys.seen("h", 0), "one")
+    scene.client.set(scene.writer.keys.seen("h", 0), "one 0")
     with scene.follower() as follower:
         wait_until(lambda: scene.writer.acked()[1])
         time.sleep(0.1)
