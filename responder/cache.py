@@ -3,7 +3,7 @@
 Knows: two generations.  New and used entries are in the young one; when that is full it
 becomes the old one, and what was not used for a whole generation goes.  A dropped generation
 is taken apart a few entries at a time, because freeing a dictionary of a hundred thousand
-entries at once would stop the event loop for tens of milliseconds.
+entries at once would stop the event loop for tens of milliseconds; until then it is beyond the bound.
 Does not know: whether an entry is still true; whoever takes one out asks that.
 One thread only.  The caller may read ``young`` directly, and calls ``recall`` on a miss.
 """
@@ -52,15 +52,22 @@ class GenerationCache(Generic[_K, _V]):
         return self._old.get(key) if value is None else value
 
     def put(self, key: _K, value: _V, size: int) -> None:
-        """Keep *value* of *size* bytes under *key*, in the young generation."""
-        if key not in self.young:
-            self._room -= size + ENTRY_BYTES
-        self.young[key] = value
+        """Keep *value* of *size* bytes under *key*, in the young generation; nothing larger than that.
+
+        Putting a key again counts again, which errs on the side of the bound.
+        """
         dropped = self._dropped
         for _ in range(min(_FREED_EACH_PUT, len(dropped))):
             dropped.popitem()
-        if self._room < 0:
+        size += ENTRY_BYTES
+        if size > self._room:
+            if size > self.bytes_max // 2:
+                self.young.pop(key, None)
+                self._old.pop(key, None)
+                return
             self._turn()
+        self._room -= size
+        self.young[key] = value
 
     def _turn(self) -> None:
         half = self.bytes_max // 2
