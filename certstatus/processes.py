@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -35,17 +35,19 @@ def start(
     command: Sequence[str],
     *,
     descriptors: Sequence[int] = (),
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    withheld: Collection[str] = (),
     output: int | IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start *command* (an absolute path and its arguments); it is killed when this process ends.
 
-    Takes: descriptors it inherits under the same numbers; variables added to the environment;
-    where its standard output and error go (ours by default).
+    Takes: descriptors it inherits under the same numbers; variables added to the environment, and
+    those of ours that it does not get; where its standard output and error go (ours by default).
     It has a process group of its own: an interrupt typed at the terminal is for us, and we
     decide in which order the others stop.
     Raises: OSError — no more processes, or no such interpreter.
     """
+    inherited = {name: value for name, value in os.environ.items() if name not in withheld}
     wrapped = [sys.executable, "-I", "-S", _CHILD, str(os.getpid()), *command]
     return subprocess.Popen(
         wrapped,
@@ -53,7 +55,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         pass_fds=tuple(descriptors),
-        env={**os.environ, **(environment or {})},
+        env={**inherited, **(environment or {})},
         process_group=0,
     )
 

@@ -21,6 +21,7 @@ import fcntl
 import http.client
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -36,7 +37,7 @@ from typing import IO
 from certstatus import listeners, private_valkey, processes
 from certstatus.config import Config, format_config
 from certstatus.durable import write_durable
-from certstatus.errors import AlreadyServed, ConfigError, ServeFailed
+from certstatus.errors import AlreadyServed, CertStatusError, ConfigError, ServeFailed
 from certstatus.processes import Identity
 
 ALL, PUBLISHER, RESPONDER = "all", "publisher", "responder"
@@ -53,7 +54,10 @@ FALSE_STARTS_MAX = 5
 STOP_TIME_S = 10.0
 SIGNERS_WAITED_FOR_S = 15.0
 LOG_BYTES_MAX = 16 << 20
+OPEN_FILES_MAX = 1 << 20
 _TICK_S = 0.1
+# The CA's passphrase may come by this variable; only who signs as the CA gets it.
+CA_PASSPHRASE = "CERTSTATUS_CA_PASSPHRASE"
 _READY_TIME_S = 0.5
 _LOGS_LOOKED_AT_S = 60.0
 # Keys that open sockets hold on to: a change of them needs a new start.
@@ -73,6 +77,8 @@ class Child:
     stop_time_s: float = STOP_TIME_S
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     before_start: Callable[[], object] = lambda: None
+    # Variables of our environment that are none of its business.
+    withheld: tuple[str, ...] = (CA_PASSPHRASE,)
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     start_at_s: float = 0.0
@@ -124,10 +130,13 @@ class Supervisor:
         with ExitStack() as stack:
             stack.enter_context(_locked(self._state / "lock"))
             wake = stack.enter_context(self._caught_signals())
+            _allow_many_connections()
             self._end_leftovers()
             self.children = self._plan(stack)
+            self._say(f"starting {', '.join(child.name for child in self.children)}")
             try:
                 self._watch(wake)
+                self._say("stopping")
             finally:
                 self._stop_all(wake)
 
@@ -165,6 +174,7 @@ class Supervisor:
                 self._python_child("feed", "publisher.feed_process", rank=3, hangup=signal.SIGTERM),
                 self._python_child("builder", "publisher.builder", rank=2, hangup=signal.SIGTERM),
             ]
+            children[-1].withheld = ()
         if self._part != PUBLISHER:
             children.append(self._python_child("agent", "responder.host_agent", rank=1))
         for slot in range(count):
@@ -257,19 +267,28 @@ class Supervisor:
                 continue
             how = _how_it_ended(child.process.returncode)
             child.process = None
-            if now_s - child.started_s >= SETTLED_S:
-                child.backoff_s, child.false_starts = BACKOFF_S_MIN, 0
-            child.false_starts += 1
-            if not self._is_ready and child.false_starts >= FALSE_STARTS_MAX:
-                raise ServeFailed(f"{child.name} does not stay up: {how}; {self._where_it_says_why(child)}")
-            child.start_at_s = now_s + child.backoff_s
-            self._say(f"{child.name} {how}; starting it again in {child.backoff_s:.1f} s")
-            child.backoff_s = min(child.backoff_s * 2, BACKOFF_S_MAX)
+            self._put_off(child, how, now_s)
+
+    def _put_off(self, child: Child, how: str, now_s: float) -> None:
+        """Have a child started again after a pause that grows while it does not stay up.
+
+        Raises: ServeFailed — it has never stayed up, nor has the installation been ready.
+        """
+        if now_s - child.started_s >= SETTLED_S:
+            child.backoff_s, child.false_starts = BACKOFF_S_MIN, 0
+        child.false_starts += 1
+        if not self._is_ready and child.false_starts >= FALSE_STARTS_MAX:
+            raise ServeFailed(f"{child.name} does not stay up: {how}; {self._where_it_says_why(child)}")
+        child.start_at_s = now_s + child.backoff_s
+        self._say(f"{child.name} {how}; starting it again in {child.backoff_s:.1f} s")
+        child.backoff_s = min(child.backoff_s * 2, BACKOFF_S_MAX)
 
     def _where_it_says_why(self, child: Child) -> str:
         if self._verbose:
             return "see above"
         log = self._log_path(child)
+        if not log.exists():
+            return "it has no log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'it said nothing'} ({log})"
 
@@ -279,15 +298,21 @@ class Supervisor:
                 self._start(child, now_s)
 
     def _start(self, child: Child, now_s: float) -> None:
-        child.before_start()
-        with self._output(child) as output:
-            child.process = processes.start(
-                child.command,
-                descriptors=[item.fileno() for item in child.sockets.values()],
-                environment=listeners.environment(child.sockets),
-                output=output,
-            )
         child.started_s = now_s
+        try:
+            child.before_start()
+            with self._output(child) as output:
+                child.process = processes.start(
+                    child.command,
+                    descriptors=[item.fileno() for item in child.sockets.values()],
+                    environment=listeners.environment(child.sockets),
+                    withheld=child.withheld,
+                    output=output,
+                )
+        except (OSError, CertStatusError) as exc:
+            # A full disk, say: the others go on, and this one is tried again.
+            self._put_off(child, f"could not be started: {exc}", now_s)
+            return
         self._record()
 
     def _answers_ready(self) -> bool:
@@ -380,7 +405,11 @@ class Supervisor:
             for child in self.children
             if child.process is not None and (who := processes.identity_of(child.process.pid)) is not None
         ]
-        write_durable(self._run_folder / "processes.json", json.dumps(running).encode(), 0o600)
+        try:
+            write_durable(self._run_folder / "processes.json", json.dumps(running).encode(), 0o600)
+        except OSError as exc:
+            # The parent-death signal does the same work; this is the second line only.
+            self._say(f"processes.json: {exc.strerror}")
 
     @property
     def _config_path(self) -> Path:
@@ -414,10 +443,13 @@ class Supervisor:
     def _bound_logs(self) -> None:
         """Keep each log and one predecessor of it below a limit."""
         for path in self._log_folder.glob("*.log"):
-            if path.stat().st_size > LOG_BYTES_MAX:
-                # Its writer has it open for appending, so it goes on at the new end.
-                path.with_suffix(".log.1").write_bytes(path.read_bytes())
-                os.truncate(path, 0)
+            try:
+                if path.stat().st_size > LOG_BYTES_MAX:
+                    # Its writer has it open for appending, so it goes on at the new end.
+                    path.with_suffix(".log.1").write_bytes(path.read_bytes())
+                    os.truncate(path, 0)
+            except OSError as exc:
+                self._say(f"{path.name}: {exc.strerror}")
 
 
 def is_answering_ready(config: Config) -> bool:
@@ -440,6 +472,12 @@ def _port(sockets: list[socket.socket], wanted: int) -> int:
 def local_address(bound: str) -> str:
     """Return an address at which this machine reaches a socket bound to *bound*."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)
+
+
+def _allow_many_connections() -> None:
+    """Let this process and its children have as many descriptors as the system lets them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES_MAX), hard))
 
 
 def _how_it_ended(code: int) -> str:

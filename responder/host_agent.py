@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 VALKEY_ANSWER_S = 2.0
 # Certificates are looked after so often; counters have a period of their own.
 CERTIFICATES_PERIOD_S = 1.0
+# Without a certificate there are no answers, so an answer to the request for it is looked for more often.
+MISSING_PERIOD_S = 0.1
 EXPIRED_LOOKED_AT_S = 3600.0
 # At the end counters are waited for so long; what is left then is told at the next start.
 LAST_DRAIN_S = 6.0
@@ -64,10 +66,16 @@ class HostAgent:
         self._newest: NewestBeat | None = None
         self._drained = DrainStatus(0, 0, 0, 0)
         self._problem = ""
+        self._is_missing = False
 
     def reload(self) -> None:
         """Look at the key files again."""
         self._renewal.reload()
+
+    @property
+    def period_s(self) -> float:
+        """How long to wait until the next round."""
+        return MISSING_PERIOD_S if self._is_missing else self._settings.responder.drain_period_ms / 1000
 
     def round(self) -> None:
         """Do what is due once; trouble with Valkey is noted and tried again in the next round."""
@@ -78,10 +86,11 @@ class HostAgent:
             )
             if self._newest is not None:
                 self._drained = self._drain.step(self._client, self._newest.keys, self._host, monotonic_s)
-                if monotonic_s >= self._certificates_at_s:
+                if self._is_missing or monotonic_s >= self._certificates_at_s:
                     self._certificates_at_s = monotonic_s + CERTIFICATES_PERIOD_S
                     self._refresh_issuers(self._newest)
-                    self._renewal.step(self._client, self._newest.keys, self._issuers, now_s)
+                    standing = self._renewal.step(self._client, self._newest.keys, self._issuers, now_s)
+                    self._is_missing = any(item.state == "missing" for item in standing)
             if monotonic_s >= self._expired_at_s:
                 self._expired_at_s = monotonic_s + EXPIRED_LOOKED_AT_S
                 for name in self._keys.remove_expired(now_s):
@@ -176,7 +185,7 @@ def main(config_path: Path) -> int:
         agent = HostAgent(settings, client)
         while True:
             agent.round()
-            caught = signal.sigtimedwait(numbers, settings.responder.drain_period_ms / 1000)
+            caught = signal.sigtimedwait(numbers, agent.period_s)
             if caught is None:
                 continue
             if caught.si_signo != signal.SIGHUP:

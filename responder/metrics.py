@@ -81,6 +81,13 @@ def _processes(status: RunStatus) -> Iterator[Metric]:
     for name, found in (("feed", status.feed), ("builder", status.builder), ("agent", status.agent)):
         up.add_metric([name], 0 if found is None else 1)
     yield up
+    if status.builder is not None:
+        failing = GaugeMetricFamily(
+            "certstatus_builder_task_failing", "1 if the task failed when it was last tried.", labels=["task"]
+        )
+        for name, task in status.builder.get("tasks", {}).items():
+            failing.add_metric([name], 1 if task.get("error") else 0)
+        yield failing
     if status.feed is not None:
         for key, (name, kind, text, factor) in _FEED_NUMBERS.items():
             if isinstance(value := status.feed.get(key), (int, float)):

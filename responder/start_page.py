@@ -227,7 +227,7 @@ def _processes(page: PageContent) -> str:
         ("builder", page.status.builder),
         ("agent", page.status.agent),
     ):
-        trouble = "" if found is None else str(found.get("error") or found.get("problem") or "")
+        trouble = "" if found is None else _trouble(found)
         state = (
             '<span class="bad">not running here</span>'
             if found is None
@@ -240,6 +240,15 @@ def _processes(page: PageContent) -> str:
         rows.append([name, pid, state, seq, "", "", ""])
     headings = ["process", "pid", "", "applied", "connections", "signatures", "memory"]
     return "<h2>Processes</h2>" + _table(headings, rows, "", {3, 4, 5, 6})
+
+
+def _trouble(status: Status) -> str:
+    """Return what a process says is wrong, its tasks included; empty when all is well."""
+    own = status.get("error") or status.get("problem")
+    tasks = [
+        f"{name}: {task['error']}" for name, task in status.get("tasks", {}).items() if task.get("error")
+    ]
+    return "; ".join([str(own), *tasks] if own else tasks)
 
 
 def _table(headings: list[str], rows: list[list[str]], empty: str, numbers: set[int] = frozenset()) -> str:  # type: ignore[assignment]

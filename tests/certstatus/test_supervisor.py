@@ -176,6 +176,36 @@ def test_a_process_that_cannot_start_stops_the_start_with_its_reason(served: Ser
     assert set(served.counts().values()) == {0}
 
 
+def test_what_cannot_be_started_is_tried_again_and_the_others_go_on(served: Served) -> None:
+    """A disk that refuses the agent's log keeps the agent away, not the answers, until it is well."""
+    served.serve()
+    log = served.state / "log"
+    aside = log.rename(served.state / "aside")
+    log.write_text("a file where a folder should be")
+    served.kill("agent")
+    _wait_for(served, "agent could not be started: [Errno 20] Not a directory")
+    assert served.ask("good") == "good"
+    log.unlink()
+    aside.rename(log)
+    served.wait_for_one_of_each()
+
+
+def test_only_the_builder_gets_the_ca_passphrase(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is broken into knows no way to the CA keys."""
+    passphrase = (served.state / "ca" / "passphrase").read_text().strip()
+    (served.state / "ca" / "passphrase").unlink()
+    monkeypatch.setenv("CERTSTATUS_CA_PASSPHRASE", passphrase)
+    served.serve(workers=1)
+    assert served.ask("good") == "good"
+    knowing = {
+        name
+        for name, pids in served.running().items()
+        for pid in pids
+        if passphrase.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    }
+    assert knowing == {"builder"}
+
+
 def test_logs_stay_bounded_while_their_writers_go_on(tmp_path: Path) -> None:
     """A log over its limit is moved aside and emptied, and what is appended next stands at its beginning."""
     from certstatus import supervisor
