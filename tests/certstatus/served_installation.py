@@ -72,14 +72,14 @@ class Served:
                 text=True,
             )
         until = time.monotonic() + READY_TIME_S
-        while not (found := re.search(r"^ready (http://\S+)$", self.output, re.MULTILINE)):
+        while not re.search(r"^ready\b", self.output, re.MULTILINE):
             assert self.supervisor.poll() is None, self.output
             assert time.monotonic() < until, self.output + self.logs()
             time.sleep(0.05)
-        self.url = found[1]
-        pages = re.search(r"operators' pages: (http://\S+)/", self.output)
-        assert pages is not None
-        self.admin_url = pages[1]
+        if found := re.search(r"^ready (http://\S+)$", self.output, re.MULTILINE):
+            self.url = found[1]
+        if found := re.search(r"operators' pages: (http://\S+)/", self.output):
+            self.admin_url = found[1]
         return self
 
     @property

@@ -10,16 +10,20 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_installation import Served
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from served_installation import Served, openssl
 
 from certstatus import processes
-from certstatus.private_valkey import socket_folder
+from certstatus.private_valkey import socket_folder, socket_path
 
 
 @pytest.fixture
@@ -188,6 +192,69 @@ def test_what_cannot_be_started_is_tried_again_and_the_others_go_on(served: Serv
     log.unlink()
     aside.rename(log)
     served.wait_for_one_of_each()
+
+
+def test_a_responder_host_apart_meets_the_publisher_only_in_valkey(served: Served, tmp_path: Path) -> None:
+    """Two state folders, one Valkey: the host has no store and no CA key, and answers all the same."""
+    other = Served(tmp_path / "osaka")
+    other.state.mkdir(parents=True)
+    other.config.write_text(
+        f'[valkey]\nurl = "unix://{socket_path(served.state)}"\n[responder]\nhost = "osaka-1"\n'
+    )
+    key = other.run("host", "make", "osaka-1", "--shared", str(served.state / "secrets")).stdout
+    (tmp_path / "host.pub").write_text(key)
+    served.run("host", "enroll", "osaka-1", str(tmp_path / "host.pub"))
+    try:
+        served.serve("--only", "publisher")
+        other.serve("--only", "responder")
+        assert {name for name, count in served.counts().items() if count} == {"valkey", "feed", "builder"}
+        assert {name for name, count in other.counts().items() if count} == {"agent", "worker", "admin"}
+        served.url = other.url
+        assert served.ask("good") == "good"
+        told = served.json("revoke", served.serial("good"), "--cause", "key-leaked")
+        assert sorted(told["workers"]["acknowledged"]) == ["osaka-1:0", "osaka-1:1"]
+        assert served.ask("good") == "revoked"
+        assert not (other.state / "store.db").exists()
+        assert not (other.state / "ca").exists()
+        assert other.stop() == 0
+        assert served.stop() == 0
+        counted = {(item["service"], item["kind"]): item["count"] for item in served.json("provisions")}
+        assert counted == {("AUTH", "good"): 1, ("AUTH", "revoked"): 1}
+    finally:
+        other.clean_up()
+
+
+def test_tls_stands_beside_the_plain_listener(served: Served, tmp_path: Path) -> None:
+    """The same paths over TLS, on every worker's own socket; a new certificate is taken at SIGHUP."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    files = f'tls_port = {port}\ntls_certificate = "{tmp_path}/tls.pem"\ntls_key = "{tmp_path}/tls.key"'
+    served.config.write_text(served.config.read_text().replace("[responder]", f"[responder]\n{files}"))
+    _make_tls_certificate(tmp_path, "first")
+    served.serve()
+    assert {_tls_name(port) for _ in range(8)} == {"first"}
+    _make_tls_certificate(tmp_path, "second")
+    assert served.supervisor is not None
+    served.supervisor.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 10
+    while {_tls_name(port) for _ in range(8)} != {"second"}:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    context = ssl.create_default_context(cafile=str(tmp_path / "tls.pem"))
+    with urllib.request.urlopen(f"https://localhost:{port}/readyz", context=context, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def _make_tls_certificate(folder: Path, name: str) -> None:
+    key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {folder}/tls.key"
+    openssl(f"req -x509 {key} -subj /CN={name} -addext subjectAltName=DNS:localhost -out {folder}/tls.pem")
+
+
+def _tls_name(port: int) -> str:
+    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=10)
+    subject = x509.load_pem_x509_certificate(pem.encode()).subject
+    return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def test_only_the_builder_gets_the_ca_passphrase(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
