@@ -98,8 +98,20 @@ def inspect(
     findings = lint(parsed, hold_allowed=True)
     if ca is not None and not _is_signed_by(content, ca):
         findings.append("pkix.signature_does_not_verify")
-    entries = combine(parse_certificate_list(_der(base)), parsed) if base is not None else parsed.entries
+    entries, note = parsed.entries, ""
+    if base is not None:
+        complete = parse_certificate_list(_der(base))
+        try:
+            entries = combine(complete, parsed)
+        except CRLCheckFailed as exc:
+            if exc.findings != ["pkix.combine_base_not_older"]:
+                raise
+            # Fetched before the next delta was out: a complete CRL as new holds all that it says.
+            entries = complete.entries
+            note = f"complete CRL {complete.number} is no older, so its entries stand as they are"
     values = _values(file, parsed, entries, findings)
+    if note:
+        values["note"] = note
     if ca is not None:
         values["signature"] = "verified" if "pkix.signature_does_not_verify" not in findings else "wrong"
     if with_entries:
@@ -170,6 +182,8 @@ def _text(values: dict[str, Any]) -> str:
     ]
     if "signature" in values:
         lines.append(f"signature {values['signature']}")
+    if "note" in values:
+        lines.append(f"note      {values['note']}")
     rows: list[list[object]] = [
         [item["serial"], item["revoked_at"], item["reason"], item["invalid_since"]]
         for item in values.get("entries", [])

@@ -162,6 +162,10 @@ def test_publish_now_and_openssl_verifies_with_base_and_delta(served: Served, tm
     text = served.run("crl", "inspect", str(delta), "--base", str(base), "--ca", str(ca), "--entries").stdout
     assert "signature verified" in text
     assert re.search(rf"^{serial}\s+\S+\s+superseded", text, re.MULTILINE)
+    # A delta no newer than the complete CRL adds nothing to it; that is said, and is no error.
+    text = served.run("crl", "inspect", str(delta), "--base", str(complete), "--entries").stdout
+    assert "is no older" in text
+    assert re.search(rf"^{serial}\s+\S+\s+superseded", text, re.MULTILINE)
     for crls in ([base], [complete]):
         done = _verify(pem, ca, crls)
         assert ("certificate revoked" in done) == (crls == [complete]), done
