@@ -56,13 +56,10 @@ class Installation:
         self.state = state
         self.port = free_port()
         command = [sys.executable, "-m", "certstatus.cli", "--config", str(state / "certstatus.toml")]
-        ports = ["--port", str(self.port), "--admin-port", str(free_port()), "--workers", "1"]
-        subprocess.run(
-            [*command, "init", "--state", str(state), *ports], check=True, stdout=subprocess.DEVNULL
-        )
-        subprocess.run([*command, "demo", "--count", "50"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "init", "--port", str(self.port)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "demo", "--population", "50"], check=True, stdout=subprocess.DEVNULL)
         self._process = subprocess.Popen(
-            [*command, "serve"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "serve", "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._wait_ready()
         (self.worker_pid,) = find_processes("responder.worker", str(state / "run" / "serve.toml"))

@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 # The follower waits for the interpreter's lock no longer than this behind a busy loop.
 _SWITCH_INTERVAL_S = 0.001
 _KEYS_LOOKED_AT_S = 1.0
+# So long a starting worker waits for the responder certificates of all issuers.
+_FIRST_KEYS_S = 15.0
 _COLLECT_EVERY_S = 30
 _FAREWELL_S = 1.5
 
@@ -161,10 +163,22 @@ class Worker:
         self._keys_seen: tuple[tuple[str, int], ...] = ()
         self._delegated_seen = 0
         self._ticks = 0
+        self._patient_until_s = monotonic_s() + _FIRST_KEYS_S
 
     def is_ready(self) -> bool:
-        """Say whether a request would be answered now."""
-        return self.follower.standing.is_fresh(self._now_ms(), self._monotonic_s())
+        """Say whether a request would be answered now.
+
+        A host that has just been enrolled gets its responder certificates some seconds after it has the
+        index; it is not ready before, but one issuer's missing certificate does not hold it up for ever.
+        """
+        now_ms, monotonic_s = self._now_ms(), self._monotonic_s()
+        standing = self.follower.standing
+        if not standing.is_fresh(now_ms, monotonic_s):
+            return False
+        return monotonic_s >= self._patient_until_s or all(
+            self.path.signers.current(number, now_ms // 1000, served.issuer.dropped)
+            for number, served in standing.access.by_id.items()
+        )
 
     # --- its life ------------------------------------------------------------------------------------
 
