@@ -52,7 +52,6 @@ SETTLED_S = 10.0
 # A process that ends so often before the installation was ever ready will not come up.
 FALSE_STARTS_MAX = 5
 STOP_TIME_S = 10.0
-SIGNERS_WAITED_FOR_S = 15.0
 LOG_BYTES_MAX = 16 << 20
 OPEN_FILES_MAX = 1 << 20
 _TICK_S = 0.1
@@ -331,12 +330,7 @@ class Supervisor:
         except (OSError, ValueError):
             return False
         assert child.process is not None
-        if status.get("pid") != child.process.pid or not status.get("ready"):
-            return False
-        # At the first start the responder certificates come a moment later.  Without them there are
-        # no answers; but an issuer that cannot give one must not keep the others from being served.
-        unsigned = [item for item in status.get("issuers", []) if item.get("signer_serial") is None]
-        return not unsigned or time.monotonic() - child.started_s >= SIGNERS_WAITED_FOR_S
+        return bool(status.get("pid") == child.process.pid and status.get("ready"))
 
     # --- stopping ----------------------------------------------------------------------------------
 
