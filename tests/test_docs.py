@@ -105,3 +105,14 @@ def test_every_metric_named_in_the_readme_is_exposed() -> None:
     names = set(re.findall(r"`(certstatus_[a-z_]+)`", README))
     assert len(names) >= 4
     assert not [name for name in names if f'"{name}"' not in source]
+
+
+def test_every_test_named_in_the_architecture_exists() -> None:
+    """An invariant that names a test is held by a test of that name, or by a file that is there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+    files = re.findall(r"`(tests/\S+\.py)`", text)
+    assert [name for name in files if not (ROOT / name).exists()] == []
