@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from certstatus import processes
-from certstatus.private_valkey import socket_path
+from certstatus.private_valkey import clear, socket_path
 
 READY_TIME_S = 60.0
 MODULES = {
@@ -111,6 +111,7 @@ class Served:
             for pid in pids:
                 if (who := processes.identity_of(pid)) is not None:
                     processes.wait_until_gone(who, 5)
+        clear(self.state)
 
     def get(self, path: str, *, admin: bool = False) -> bytes:
         """Return what a GET is answered; anything but 2xx is an error."""
