@@ -195,7 +195,6 @@ class Worker:
 
     async def start(self, plain: socket.socket | None, tls: socket.socket | None) -> None:
         """Follow the feed and accept connections."""
-        self._keys_seen = self._look_at_keys()
         self.follower.start()
         if plain is not None:
             self._listening.append(

@@ -22,6 +22,12 @@ from pathlib import Path
 
 import redis
 
+from certstatus.cert_id import issuer_hashes
+from certstatus.config import load_config
+from certstatus.issuer_table import Issuer, read_issuer_table
+from certstatus.private_valkey import socket_path
+from issuance.store import Store
+
 ROLES = {
     "feed": "publisher.feed_process",
     "builder": "publisher.builder",
@@ -217,9 +223,6 @@ class FaultInstallation:
 
     def valkey(self) -> redis.Redis:
         """Return a client of the private Valkey."""
-        from certstatus.config import load_config
-        from certstatus.private_valkey import socket_path
-
         return redis.Redis(
             unix_socket_path=str(socket_path(load_config(self.config).state)), socket_timeout=5
         )
@@ -260,22 +263,16 @@ class FaultInstallation:
 
     def issuer_hashes(self) -> dict[str, dict[str, str]]:
         """Return, for the askers, issuer_id -> CertID hash number -> name hash + key hash."""
-        from certstatus.cert_id import issuer_hashes
-
         hashes = {}
         for issuer in self.issuers():
-            table = issuer_hashes(bytes.fromhex(issuer["names"][0]), bytes.fromhex(issuer["spki"]))
-            hashes[str(issuer["issuer_id"])] = {str(alg): value.hex() for alg, value in table.items()}
+            table = issuer_hashes(issuer.names_der[0], issuer.spki_der)
+            hashes[str(issuer.issuer_id)] = {str(alg): value.hex() for alg, value in table.items()}
         return hashes
 
-    def issuers(self) -> list[dict[str, object]]:
+    def issuers(self) -> list[Issuer]:
         """Return the published issuer table's issuers."""
-        from certstatus.config import load_config
-        from issuance.store import Store
-
         with Store.open(load_config(self.config).store_url) as store:
             publication = store.publication("issuers")
             assert publication is not None
             assert publication.body is not None
-            issuers: list[dict[str, object]] = json.loads(publication.body)["issuers"]
-            return issuers
+            return read_issuer_table(json.loads(publication.body))

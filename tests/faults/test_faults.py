@@ -7,12 +7,13 @@ paused, doubled or turned back.  The seed is printed; FAULT_SEED and FAULT_SECON
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,6 @@ class Run:
         self.installation = installation
         self.folder = installation.folder / name
         self.folder.mkdir()
-        import json
-
         (self.folder / "issuers.json").write_text(json.dumps(installation.issuer_hashes()))
         (self.folder / "issued.log").touch()
         (self.folder / "revoked.log").touch()
@@ -137,9 +136,7 @@ def histories(installation: FaultInstallation) -> Histories:
 def authorities(installation: FaultInstallation) -> dict[int, x509.Certificate]:
     """Return the CA certificate of each issuer."""
     return {
-        int(str(issuer["issuer_id"])): x509.load_der_x509_certificate(
-            bytes.fromhex(issuer["certificates"][0])
-        )  # type: ignore[index]
+        issuer.issuer_id: x509.load_der_x509_certificate(issuer.certificates_der[0])
         for issuer in installation.issuers()
     }
 
@@ -164,7 +161,7 @@ def test_every_answer_is_right_whatever_is_killed(installation: FaultInstallatio
     print(f"FAULT_SEED={SEED} FAULT_SECONDS={SECONDS}")
     dice = random.Random(SEED)
     run = Run(installation, SEED)
-    faults = {
+    faults: dict[str, Callable[[], object]] = {
         "kill worker": lambda: installation.kill("worker", dice.randrange(3)),
         "kill feed": lambda: installation.kill("feed"),
         "kill builder": lambda: installation.kill("builder"),
