@@ -32,6 +32,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     # Checkpoints would run inside a commit and count as time under the lock; the store runs them after.
     "PRAGMA wal_autocheckpoint = 0",
+    # Without it the log's file keeps its greatest size, and every commit after would checkpoint.
+    "PRAGMA journal_size_limit = 1048576",
     "PRAGMA cache_size = -65536",
     "PRAGMA temp_store = MEMORY",
 )

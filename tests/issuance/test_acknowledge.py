@@ -31,7 +31,7 @@ class Words:
 
 def test_nobody_there_is_nobody_to_wait_for(store: Store) -> None:
     """Without workers the wait is over at once."""
-    done = wait_for_workers(store, 7, Words(), lambda: START_MS)
+    done = wait_for_workers(store, 7, Words(), lambda: START_MS, timeout_s=5)
     assert done.is_complete
     assert (done.acknowledged, done.ran_out, done.left, done.waiting) == ((), (), (), ())
 
@@ -67,7 +67,7 @@ def test_a_silent_worker_is_waited_for_until_its_lease_runs_out(store: Store) ->
     waiting = wait_for_workers(store, 7, Words(), lambda: ends - 1, timeout_s=0.05)
     assert waiting.waiting == (("host-a", 0),)
     assert not waiting.is_complete
-    done = wait_for_workers(store, 7, Words(), lambda: ends)
+    done = wait_for_workers(store, 7, Words(), lambda: ends, timeout_s=1)
     assert (done.ran_out, done.waiting) == ((("host-a", 0),), ())
     assert done.is_complete
 
@@ -102,7 +102,7 @@ def test_a_worker_that_left_is_not_waited_for(store: Store) -> None:
     """A farewell that the store has noted ends the wait for that worker."""
     store.beat(START_MS, [_ONE])
     threading.Timer(0.1, lambda: store.beat(START_MS, [_ONE._replace(incarnation="")])).start()
-    done = wait_for_workers(store, 7, Words(), lambda: START_MS)
+    done = wait_for_workers(store, 7, Words(), lambda: START_MS, timeout_s=5)
     assert done.left == (("host-a", 0),)
     assert done.is_complete
 
