@@ -280,6 +280,9 @@ class AnswerPath:
             return None
         now_s = now_ms // 1000
         asker = peer.asker
+        if asker is None:
+            # A new connection, as most clients make for each request.
+            asker = peer.asker = self._askers.met(peer.address)
         if asker is None or asker.access is not standing.access or now_s >= asker.until_s:
             return None
         seen = self._memo.young.get(message)

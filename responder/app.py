@@ -57,9 +57,10 @@ class WireResponse(web.StreamResponse):
         return self._stays
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write it."""
+        """Write it, and wait while the client does not read: the next request is not looked at meanwhile."""
         writer = request.writer
         await writer.write(self._answer)
+        await writer.drain()
         return writer
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -69,13 +70,41 @@ class WireResponse(web.StreamResponse):
 class DelegateHandler(RequestHandler):
     """aiohttp's side of one connection of a lane."""
 
-    __slots__ = ("lane",)
+    __slots__ = ("begun", "lane")
 
     lane: Lane
+    # Requests that the application has begun to answer.
+    begun: int
 
     def is_busy(self) -> bool:
-        """Whether a request waits or is being answered; true also before and after its life."""
-        return bool(self._messages) or self._waiter is None
+        """Whether a request waits or is being answered; true also after the last one."""
+        # Before the first message aiohttp's task may not have begun to wait for one.
+        return bool(self._messages) or (self._waiter is None and self._request_count > 0)
+
+    def heads(self) -> int:
+        """How many heads have arrived whole."""
+        return self._request_count
+
+    def awaits_head(self) -> bool:
+        """Whether the next octet certainly begins or continues a head, all bodies being complete."""
+        if self._messages:
+            return self._messages[-1][1].is_eof()
+        if self._current_request is not None:
+            return self._current_request.content.is_eof()
+        # Between two turns of the loop a request may be neither waiting nor begun; then it is not certain.
+        return self.begun == self._request_count
+
+    def finish(self) -> bool:
+        """The client sends no more: say whether it is still to be answered, and close after that."""
+        if not self.is_busy():
+            return False
+        if not self.awaits_head() and self.begun == self._request_count:
+            # The rest of a body will never come.
+            return False
+        if not self._messages or self._request_count == 1:
+            # aiohttp ends after the request at hand.  With more of them, the lane's sweep closes.
+            self.close()
+        return True
 
     def handle_error(
         self,
@@ -95,6 +124,13 @@ class DelegateHandler(RequestHandler):
         return WireResponse(answer, keep_alive=False)
 
 
+class DelegateRequest(web.BaseRequest):
+    """A request whose answers do not say which software made them."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.popall(hdrs.SERVER, None)
+
+
 class DelegateServer(web.Server):
     """Makes the handlers that lanes delegate to."""
 
@@ -102,6 +138,7 @@ class DelegateServer(web.Server):
         """Return the handler for *lane*'s connection."""
         made = DelegateHandler(self, loop=self._loop, **self._kwargs)
         made.lane = lane
+        made.begun = 0
         return made
 
 
@@ -132,6 +169,9 @@ class Application:
         return DelegateServer(
             self.handle,
             loop=loop,
+            request_factory=lambda message, payload, protocol, writer, task: DelegateRequest(
+                message, payload, protocol, writer, task, loop
+            ),
             access_log=None,
             # A compressed body could be a thousand times its size; we take none.
             auto_decompress=False,
@@ -145,6 +185,7 @@ class Application:
         delegate = request.protocol
         assert isinstance(delegate, DelegateHandler)
         lane = delegate.lane
+        delegate.begun += 1
         lane.request_begins()
         self.requests += 1
         try:

@@ -84,6 +84,10 @@ class Askers:
             self._by_address[address] = found
         return found
 
+    def met(self, address: str) -> Asker | None:
+        """Return who asked from *address* before, if that has not been forgotten; may be outdated."""
+        return self._by_address.get(address)
+
     def row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int | None:
         """Return the first cell of *asker*'s row for an issuer it is entitled to, else None.
 

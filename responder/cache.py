@@ -76,7 +76,3 @@ class GenerationCache(Generic[_K, _V]):
         self._old = self.young
         self.young = {}
         self._room = half
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.__init__(self.bytes_max)  # type: ignore[misc]

@@ -28,7 +28,7 @@ from certstatus.errors import CertStatusError, MalformedRequest
 from responder import wire
 from responder.answer import Answer, AnswerPath, Flight, How
 from responder.asker import Asker
-from responder.plain import Partial, Plain, decode_path, recognise
+from responder.plain import Partial, Plain, decode_path, first_message_end, recognise
 
 SWEEP_S = 1.0
 _NEVER_S = float("inf")
@@ -45,6 +45,15 @@ class Delegate(Protocol):
     def close(self) -> None: ...
     def is_busy(self) -> bool:
         """Whether a request that has arrived whole in its head is not yet answered to the end."""
+
+    def awaits_head(self) -> bool:
+        """Whether the next octet certainly begins or continues a head, all bodies being complete."""
+
+    def heads(self) -> int:
+        """How many heads have arrived whole."""
+
+    def finish(self) -> bool:
+        """The client sends no more: say whether it is still to be answered, and close after that."""
 
 
 class LaneLimits(NamedTuple):
@@ -123,6 +132,7 @@ class Lane(asyncio.Protocol):
         "_head_bytes",
         "_host",
         "_how",
+        "_is_handled",
         "_is_idle",
         "_path",
         "_request_der",
@@ -148,6 +158,7 @@ class Lane(asyncio.Protocol):
         self._buffer = b""
         self._head_bytes = 0
         self._delegate: Delegate | None = None
+        self._is_handled = False
         self._how: How | None = None
         self._request_der = b""
         self._write_paused = False
@@ -191,7 +202,7 @@ class Lane(asyncio.Protocol):
         self._half_closed = True
         # True keeps our side open: whoever has asked may stop sending and still be answered.
         if self._delegate is not None:
-            return self._delegate.is_busy()
+            return self._delegate.finish()
         return self._doing in (_Doing.SIGNING, _Doing.WRITING)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -329,43 +340,56 @@ class Lane(asyncio.Protocol):
         delegate.connection_made(self._transport)
         if self._write_paused:
             delegate.pause_writing()
-        self._forward_head(delegate, buffer)
+        # aiohttp forgets messages that are whole when what follows them in one piece is in error.
+        end = first_message_end(buffer)
+        if end is None:
+            self._forward_head(delegate, buffer)
+        else:
+            self._forward_head(delegate, buffer[:end])
+            self._forward(buffer[end:])
 
     def _forward(self, data: bytes) -> None:
         delegate = self._delegate
         assert delegate is not None
-        if delegate.is_busy():
+        if delegate.awaits_head():
+            self._forward_head(delegate, data)
+        else:
             delegate.data_received(data)
-            return
-        if self._head_bytes == 0:
-            self.deadline_s = self._host.monotonic_s() + self._host.limits.header_time_s
-        self._forward_head(delegate, data)
 
     def _forward_head(self, delegate: Delegate, data: bytes) -> None:
         """Give the delegate the beginning of a message; a head that does not end is ended here."""
-        limits = self._host.limits
-        room = limits.header_bytes_max - self._head_bytes
-        head_end = data.find(b"\r\n\r\n")
-        if len(data) > room and not -1 < head_end <= room:
-            first_line = data.find(b"\r\n") if self._head_bytes == 0 else 0
-            too_long_target = not 0 <= first_line <= limits.header_bytes_max
-            too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self._end_with(HTTPStatus.REQUEST_URI_TOO_LONG if too_long_target else too_large)
-            return
+        host = self._host
+        if self._head_bytes == 0 and not self._is_handled:
+            self.deadline_s = host.monotonic_s() + host.limits.header_time_s
+        if not delegate.is_busy():
+            bytes_max = host.limits.header_bytes_max
+            room = bytes_max - self._head_bytes
+            if len(data) > room and not -1 < data.find(b"\r\n\r\n") <= room:
+                first_line = data.find(b"\r\n") if self._head_bytes == 0 else 0
+                self._end_with(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                    if 0 <= first_line <= bytes_max
+                    else HTTPStatus.REQUEST_URI_TOO_LONG
+                )
+                return
+        heads = delegate.heads()
         delegate.data_received(data)
-        self._head_bytes = 0 if delegate.is_busy() else self._head_bytes + len(data)
+        self._head_bytes = 0 if delegate.heads() > heads else self._head_bytes + len(data)
 
     def request_begins(self) -> None:
         """Called by the delegate when a handler starts: it keeps time itself from here on."""
-        self._head_bytes = 0
+        self._is_handled = True
         if not self._write_paused:
             self.deadline_s = _NEVER_S
 
     def request_ends(self) -> None:
         """Called by the delegate when a handler has made its answer."""
-        if not self._write_paused:
-            idle_time_s = SWEEP_S if self._half_closed else self._host.limits.idle_time_s
-            self.deadline_s = self._host.monotonic_s() + idle_time_s
+        self._is_handled = False
+        if self._write_paused:
+            return
+        limits = self._host.limits
+        time_s = float(limits.header_time_s if self._head_bytes else limits.idle_time_s)
+        self.deadline_s = self._host.monotonic_s() + (SWEEP_S if self._half_closed else time_s)
 
     # --- ending --------------------------------------------------------------------------------------
 

@@ -112,6 +112,16 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     return Plain(None, buffer[body_at:], keep_alive) if missing == 0 else None
 
 
+def first_message_end(buffer: bytes) -> int | None:
+    """Return where the first message ends if it would be plain by itself and more follows it, else None."""
+    match = _HEAD.match(buffer)
+    framing = None if match is None else _read_headers(match[3], match[2] == b"1")
+    if match is None or framing is None or (match[1] is None) != (framing[0] is not None):
+        return None
+    end = match.end() + (framing[0] or 0)
+    return end if end < len(buffer) else None
+
+
 def _may_become_plain(buffer: bytes) -> bool:
     return buffer.startswith((_GET_START, _POST_START)) or (
         len(buffer) < len(_POST_START) and (_GET_START.startswith(buffer) or _POST_START.startswith(buffer))

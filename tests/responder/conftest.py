@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from responder_cases import INDEX_KEY, NAMESPACE
+from worker_cases import Host, make_config, make_state
 
-from certstatus.config import Config, parse_config
+from certstatus.config import Config
 from certstatus.private_valkey import PrivateValkey
 from certstatus.publisher_key import make_ed25519
 from certstatus.valkey import connect
@@ -35,14 +35,7 @@ def valkey(valkey_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder with a host in it."""
-    host = tmp_path / "state" / "host"
-    for folder in (host / "keys", host / "index", host / "counters", host.parent / "run"):
-        folder.mkdir(parents=True)
-    (host / "host.toml").write_text('name = "h"\n')
-    key = host / "index.key"
-    key.write_bytes(INDEX_KEY)
-    key.chmod(0o600)
-    return host.parent
+    return make_state(tmp_path)
 
 
 @pytest.fixture
@@ -54,11 +47,18 @@ def publisher_key(state: Path, tmp_path: Path) -> Ed25519PrivateKey:
 @pytest.fixture
 def config(state: Path, valkey_url: str) -> Config:
     """The configuration of a small host."""
-    return parse_config(
-        {
-            "installation": {"state": str(state)},
-            "valkey": {"url": valkey_url, "namespace": NAMESPACE},
-            "responder": {"port": 0, "shutdown_s": 3},
-        },
-        str(state / "certstatus.toml"),
-    )
+    return make_config(state, valkey_url)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One worker for all tests of a module that leave it as it was."""
+    folder = tmp_path_factory.mktemp("host")
+    state = make_state(folder)
+    key = make_ed25519(folder / "publisher.key", state / "host" / "publisher.pub")
+    with PrivateValkey(state) as server:
+        client = connect(server.url)
+        config = make_config(state, server.url, header_time_s=1, body_time_s=1, write_time_s=1)
+        with Host(client, key, config).serving() as serving:
+            yield serving
+        client.close()

@@ -47,11 +47,3 @@ def test_a_dropped_generation_is_freed_in_small_pieces() -> None:
         left.append(after)
     assert max(left) > 900
     assert left.count(0) > 1000
-
-
-def test_clear() -> None:
-    """Nothing is left, and the whole bound is there again."""
-    cache: GenerationCache[int, str] = GenerationCache(1000)
-    cache.put(1, "x", 10)
-    cache.clear()
-    assert (len(cache), cache.size, cache.get(1)) == (0, 0, None)
