@@ -218,7 +218,7 @@ class Store:
             found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
             if found != schema.SCHEMA_REVISION:
                 older = found is None or found < schema.SCHEMA_REVISION
-                advice = "run `certstatus store upgrade`" if older else "a newer version of certstatus wrote it"
+                advice = "run `certstatus store upgrade`" if older else "a newer version wrote it"
                 raise StoreError(
                     f"{self.place}: schema revision {found}, this version works with"
                     f" {schema.SCHEMA_REVISION}; {advice}"

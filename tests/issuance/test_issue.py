@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -64,6 +66,33 @@ def test_a_certificate_is_what_the_profile_says(
     assert int(certificate.not_valid_after_utc.timestamp()) == issued.not_after_s
     critical = {item.oid.dotted_string for item in certificate.extensions if item.critical}
     assert critical == {"2.5.29.15", "2.5.29.32"}
+
+
+def test_a_linter_finds_nothing_in_any_profile(
+    sqlite_store: Store, keys: CAKeyFolder, tmp_path: Path
+) -> None:
+    """CA, both end-entity profiles and the responder's pass pkilint's RFC 5280 rules without a notice."""
+    sign, auth = (
+        make_issuing(sqlite_store, keys, "SIGN"),
+        make_issuing(sqlite_store, keys, "AUTH", key="p384"),
+    )
+    responder = profiles.sign_responder_certificate(
+        sign.ca_key, sign.profile.ca_certificate, "host-a", new_key(), START_MS // 1000, 7 * clock.DAY_S
+    )
+    linter = Path(sys.executable).with_name("lint_pkix_cert")
+    for number, der in enumerate(
+        (
+            sign.issuer.certificates_der[0],
+            issue_one(sqlite_store, sign).certificate_der,
+            issue_one(sqlite_store, auth).certificate_der,
+            responder.public_bytes(serialization.Encoding.DER),
+        )
+    ):
+        path = write_pem(tmp_path / f"{number}.pem", der)
+        done = subprocess.run(
+            [linter, "lint", "-s", "NOTICE", path], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "")
 
 
 def test_certificate_and_crl_will_carry_the_identical_name(sqlite_store: Store, keys: CAKeyFolder) -> None:

@@ -61,7 +61,7 @@ def test_an_interrupted_creation_is_gone_on_with(store_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("revision", "advice"),
-    [("0000", "run `certstatus store upgrade`"), ("9999", "a newer version of certstatus wrote it")],
+    [("0000", "run `certstatus store upgrade`"), ("9999", "a newer version wrote it")],
 )
 def test_another_versions_store_is_told_apart(store_url: str, revision: str, advice: str) -> None:
     """The message names both revisions and says what to do."""
