@@ -22,7 +22,7 @@ from issuance import schema
 from issuance.issue import Issuing, record_many, sign
 from issuance.revoke import Cause
 from issuance.schema import CertificateState
-from issuance.store import Now, Store
+from issuance.store import Now, Store, read_clock
 
 POPULATION = 1000
 _PER_CAUSE = 10
@@ -72,7 +72,7 @@ def _issue_missing(
     if progress is not None:
         progress(issued, population)
     while issued < population:
-        now_s = (now() if callable(now) else now) // 1000
+        now_s = read_clock(now) // 1000
         lot = [
             sign(issuing, ec.generate_private_key(ec.SECP256R1()).public_key(), now_s)
             for _ in range(min(_LOT, population - issued))

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
@@ -28,12 +28,13 @@ from issuance.act import Act
 from issuance.ca_keys import CAKey
 from issuance.issuers import IssuerRecord
 from issuance.profiles import EndEntityProfile, SubjectKey
-from issuance.store import Now, Store
+from issuance.store import Now, Store, read_clock
 
 _RSA_BITS_MIN = 2048
 _RSA_BITS_MAX = 8192
 _RSA_EXPONENT_MIN = 65_537
 _CURVES = ("secp256r1", "secp384r1")
+_PRIVATE_KEY_GIVEN = "a private key was given; only its public half may leave its owner"
 
 
 class SignedCertificate(NamedTuple):
@@ -100,7 +101,7 @@ def issue(
     with store.reading() as connection:
         # Before a number is drawn; the unique column says so again under the lock.
         _refuse_used_key(connection, hashlib.sha256(_spki(public_key)).digest(), _spki(public_key))
-    now_s = (now() if callable(now) else now) // 1000
+    now_s = read_clock(now) // 1000
     signed = sign(issuing, public_key, now_s, subject=subject, not_after_s=not_after_s)
     with store.writing(now) as act:
         return record(act, issuing, index_key, signed)
@@ -194,48 +195,54 @@ def read_subject_key(content: bytes) -> tuple[SubjectKey, x509.Name | None]:
             neither of the two, or a key of a kind or size that is not accepted.
     """
     if b"PRIVATE KEY" in content:
-        raise PolicyViolation("a private key was given; only its public half may leave its owner")
-    subject: x509.Name | None = None
+        raise PolicyViolation(_PRIVATE_KEY_GIVEN)
+    is_pem = content.lstrip().startswith(b"-----BEGIN")
     try:
-        if b"CERTIFICATE REQUEST" in content:
-            request = x509.load_pem_x509_csr(content)
-            key, subject = _proven_key(request), request.subject
-        elif content.lstrip().startswith(b"-----BEGIN"):
-            key = serialization.load_pem_public_key(content)
-        else:
-            key, subject = _read_der(content)
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as exc:
+        request = x509.load_pem_x509_csr(content) if is_pem else x509.load_der_x509_csr(content)
+    except ValueError:
+        return _read_public_key(content, is_pem), None
+    # An empty subject says nothing, so it asks for nothing.
+    return proven_key(request), request.subject if len(request.subject.rdns) else None
+
+
+def _read_public_key(content: bytes, is_pem: bool) -> SubjectKey:
+    try:
+        if is_pem:
+            return _accepted(serialization.load_pem_public_key(content))
+        return _accepted(serialization.load_der_public_key(content))
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        if not is_pem and _is_private_key(content):
+            # Without the cause: nothing of the key may reach a log.
+            raise PolicyViolation(_PRIVATE_KEY_GIVEN) from None
         raise PolicyViolation("neither a certificate request nor a public key") from exc
+
+
+def _is_private_key(content: bytes) -> bool:
+    try:
+        serialization.load_der_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def proven_key(request: x509.CertificateSigningRequest) -> SubjectKey:
+    """Return the key of a CSR whose signature proves that its owner has the private half.
+
+    Raises: PolicyViolation — it does not, or the key is not accepted.
+    """
+    try:
+        if request.is_signature_valid:
+            return _accepted(request.public_key())
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise PolicyViolation("the key is neither RSA nor EC") from exc
+    raise PolicyViolation("the request's signature does not prove possession of its key")
+
+
+def _accepted(key: object) -> SubjectKey:
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise PolicyViolation("the key is neither RSA nor EC")
     check_subject_key(key)
-    # An empty subject says nothing, so it asks for nothing.
-    return key, subject if subject is not None and len(subject.rdns) else None
-
-
-def _read_der(content: bytes) -> tuple[object, x509.Name | None]:
-    try:
-        request = x509.load_der_x509_csr(content)
-    except ValueError:
-        return _public_der(content), None
-    return _proven_key(request), request.subject
-
-
-def _public_der(content: bytes) -> object:
-    try:
-        return serialization.load_der_public_key(content)
-    except ValueError:
-        try:
-            serialization.load_der_private_key(content, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise
-        raise PolicyViolation("a private key was given; only its public half may leave its owner") from None
-
-
-def _proven_key(request: x509.CertificateSigningRequest) -> object:
-    if not request.is_signature_valid:
-        raise PolicyViolation("the request's signature does not prove possession of its key")
-    return request.public_key()
+    return key
 
 
 def check_subject_key(key: SubjectKey) -> None:
@@ -286,8 +293,3 @@ def _anonymous_name() -> x509.Name:
             x509.NameAttribute(NameOID.COMMON_NAME, secrets.token_hex(12).upper()),
         ]
     )
-
-
-def sign_many(issuing: Issuing, public_keys: Iterable[SubjectKey], now_s: int) -> list[SignedCertificate]:
-    """Sign one certificate per key, none recorded yet."""
-    return [sign(issuing, key, now_s) for key in public_keys]

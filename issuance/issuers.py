@@ -29,7 +29,7 @@ from certstatus.issuer_table import Issuer, issuer_table_content
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKeyFolder, generate_key
-from issuance.store import Now, Store
+from issuance.store import Now, Store, read_clock
 
 DOCUMENT = "issuers"
 
@@ -140,7 +140,7 @@ def create_issuer(store: Store, keys: CAKeyFolder, config: IssuerConfig, now: No
         )
     name = profiles.ca_name(service, config.organization, config.organizational_unit)
     key = generate_key(config.key)
-    certificate = profiles.sign_ca_certificate(key, name, _now_ms(now) // 1000)
+    certificate = profiles.sign_ca_certificate(key, name, read_clock(now) // 1000)
     new_path = keys.write_new(key)
     try:
         with store.writing(now) as act:
@@ -375,7 +375,3 @@ def key_id(certificate: x509.Certificate) -> bytes:
 def services(records: Sequence[IssuerRecord]) -> list[str]:
     """Return the services among *records*, each once, in order of their first issuer."""
     return list(dict.fromkeys(record.service for record in records))
-
-
-def _now_ms(now: Now) -> int:
-    return now() if callable(now) else now

@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from certstatus.certificate_request import read_request
@@ -25,9 +23,9 @@ from certstatus.errors import IllegalTransition, NotEntitled, PolicyViolation, U
 from issuance import profiles, schema
 from issuance.act import RecordedChange
 from issuance.ca_keys import CAKeyFolder
-from issuance.issue import check_subject_key
+from issuance.issue import proven_key
 from issuance.issuers import issuer_by_id, publish_issuers
-from issuance.store import Now, Store
+from issuance.store import Now, Store, read_clock
 
 # A request is signed for now, not for whenever somebody finds a copy of it.
 REQUEST_AGE_MAX_S = 3600
@@ -124,12 +122,15 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
     request.verify(signature, Ed25519PublicKey.from_public_bytes(host_key))
     if before is not None:
         return bytes(before)
-    now_ms = now() if callable(now) else now
+    now_ms = read_clock(now)
     age_s = (now_ms - request.time_ms) // 1000
     if not -_AHEAD_MAX_S <= age_s <= REQUEST_AGE_MAX_S:
         raise NotEntitled(f"the request is {age_s} s old, at most {REQUEST_AGE_MAX_S} s is taken")
     issuer = issuer_by_id(store, request.issuer_id)
-    public_key = _proven_key(request.csr_pem)
+    try:
+        public_key = proven_key(x509.load_pem_x509_csr(request.csr_pem.encode()))
+    except ValueError as exc:
+        raise PolicyViolation("the request holds no certificate signing request") from exc
     certificate = profiles.sign_responder_certificate(
         keys.private_key(issuer.issuer_id),
         issuer.ca_certificate,
@@ -194,17 +195,3 @@ def drop_certificate(store: Store, issuer_id: int, serial: str, now: Now, ground
         act.connection.execute(sa.update(table).where(which).values(dropped_seq=recorded.seq))
         publish_issuers(act)
     return recorded
-
-
-def _proven_key(csr_pem: str) -> profiles.SubjectKey:
-    try:
-        request = x509.load_pem_x509_csr(csr_pem.encode())
-        key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise PolicyViolation("the request holds no certificate signing request") from exc
-    if not request.is_signature_valid:
-        raise PolicyViolation("the request's signature does not prove possession of its key")
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise PolicyViolation("an OCSP key is RSA or EC: several clients know nothing else")
-    check_subject_key(key)
-    return key

@@ -31,7 +31,7 @@ from certstatus.changes import ChangeKind, fingerprint, first_chain
 from certstatus.durable import sync_folder
 from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
-from issuance import backup, crl_register, database, schema
+from issuance import backup, crl_register, database, provisions, schema
 from issuance.act import RECOVERED, Act, reason_name, utc_text
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.provisions import ProvisionCell
@@ -150,9 +150,9 @@ def _begin_epoch(
     connection.execute(sa.delete(schema.worker_lease))
     _lift_fences(connection, before)
     _lift_crl_numbers(connection, before, published)
-    if before.provisions:
-        # What was provided was provided, whatever becomes of the register.
-        _carry_provisions(connection, before.provisions)
+    # What was provided was provided, whatever becomes of the register.
+    for piece in provisions.pieces(before.provisions):
+        provisions.record(connection, piece)
     act = Act(connection, base_seq, time_ms, first_chain(epoch))
     again, unknown = _record_again(act, read_issuers(connection), published, before, index_key)
     act.record(ChangeKind.ISSUERS, ground="restored")
@@ -200,13 +200,6 @@ def _lift_crl_numbers(
         .where(schema.crl.c.state == crl_register.ALLOCATED)
         .values(state=crl_register.WITHDRAWN)
     )
-
-
-def _carry_provisions(connection: sa.Connection, cells: list[ProvisionCell]) -> None:
-    from issuance import provisions
-
-    for piece in provisions.pieces(cells):
-        provisions.record(connection, piece)
 
 
 def _record_again(

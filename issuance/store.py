@@ -237,7 +237,7 @@ class Store:
         Raises: StoreError — the database cannot be reached or refuses.
         """
         with self._locked() as (connection, row):
-            act = Act(connection, row.seq, max(_read(now), row.time_ms), row.chain)
+            act = Act(connection, row.seq, max(read_clock(now), row.time_ms), row.chain)
             yield act
             act.flush()
             if act.seq != row.seq:
@@ -265,7 +265,7 @@ class Store:
             return BeatBasis(cut, {kind: Pointer(generation, sha256) for kind, generation, sha256 in rows})
 
     def _cut(self, connection: sa.Connection, row: sa.Row[Any], now: Now) -> Cut:
-        time_ms = max(_read(now), row.time_ms + 1)
+        time_ms = max(read_clock(now), row.time_ms + 1)
         self._advance(connection, row.seq, time_ms=time_ms)
         return Cut(row.epoch, row.seq, time_ms, row.chain)
 
@@ -451,7 +451,9 @@ class Store:
         Raises: LeaseHeld — another holder's lease is running.
         """
         with self._locked() as (connection, _row):
-            return crl_register.acquire_publisher(connection, name, ttl_ms, _read(now), holder, take_over)
+            return crl_register.acquire_publisher(
+                connection, name, ttl_ms, read_clock(now), holder, take_over
+            )
 
     def renew_publisher(self, fence: Fence, ttl_ms: int, now: Now) -> None:
         """Keep the lease for another *ttl_ms*.
@@ -459,7 +461,7 @@ class Store:
         Raises: FencedOff — somebody else has taken over.
         """
         with self._locked() as (connection, _row):
-            crl_register.renew_publisher(connection, fence, ttl_ms, _read(now))
+            crl_register.renew_publisher(connection, fence, ttl_ms, read_clock(now))
 
     # --- CRLs --------------------------------------------------------------------------------------
 
@@ -539,7 +541,8 @@ def make_epoch(now_ms: int) -> bytes:
     return struct.pack(">Q", now_ms) + os.urandom(8)
 
 
-def _read(now: Now) -> int:
+def read_clock(now: Now) -> int:
+    """Return the POSIX ms that *now* says or, being a clock, shows."""
     return now() if callable(now) else now
 
 

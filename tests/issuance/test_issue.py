@@ -23,7 +23,7 @@ from certstatus.crl import parse_distribution_points
 from certstatus.errors import IllegalTransition, PolicyViolation
 from issuance import profiles, schema
 from issuance.ca_keys import CAKeyFolder
-from issuance.issue import issue, read_subject_key, record_many, sign_many
+from issuance.issue import issue, read_subject_key, record_many, sign
 from issuance.revoke import record_ca_key_event
 from issuance.show import show
 from issuance.store import Store
@@ -298,7 +298,7 @@ def test_weak_keys_are_refused() -> None:
 def test_many_certificates_are_recorded_in_pieces(store: Store, keys: CAKeyFolder) -> None:
     """A lot goes in by several short acts, in order, and tells how far it has got."""
     issuing = make_issuing(store, keys)
-    signed = sign_many(issuing, [new_key() for _ in range(700)], START_MS // 1000)
+    signed = [sign(issuing, new_key(), START_MS // 1000) for _ in range(700)]
     told: list[int] = []
     acts = store.lock_times.acts
     issued = record_many(store, issuing, INDEX_KEY, signed, START_MS, told.append)
