@@ -90,6 +90,7 @@ class Host:
         self.beating = threading.Lock()
         self.config = config
         self.port = self.slow_port = 0
+        self.tls: socket.socket | None = None
         self.worker: Worker
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -151,7 +152,7 @@ class Host:
             self.worker = Worker(self.config, 0)
             plain, slow = listening(), listening()
             self.port, self.slow_port = plain.getsockname()[1], slow.getsockname()[1]
-            await self.worker.start(plain, None)
+            await self.worker.start(plain, self.tls)
             server = await self._loop.create_server(lambda: DelegatedLane(self.worker.lanes), sock=slow)
         except BaseException as exc:
             started.set_exception(exc)

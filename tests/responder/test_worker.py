@@ -1,0 +1,442 @@
+"""A worker as a process, and as a whole: its life, its signals, its counts, and its promptness."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509 import ocsp
+from responder_cases import get_request, post_request
+from worker_cases import Client, Host, ask, body, listening, make_config, status, talk, wait_until
+
+from certstatus import listeners
+from certstatus.changes import ChangeKind
+from certstatus.config import Config, format_config, parse_config
+from certstatus.counters import Provision, read_counters
+from responder.worker import hold_slot
+
+
+class Process:
+    """A worker process on sockets that this test holds, as a supervisor does."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.plain = listening()
+        self.port = self.plain.getsockname()[1]
+        self.file = host.folder / "serve.toml"
+        self.file.write_text(format_config(host.config))
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, slot: int = 0) -> None:
+        """Start it and wait until it is ready."""
+        self.begin(slot)
+        until = time.monotonic() + 15
+        while not self.status(slot).get("ready") or self.status(slot)["pid"] != self.process.pid:
+            assert time.monotonic() < until, self.status(slot)
+            assert self.process.poll() is None, "it ended"
+            self.host.beat()
+            time.sleep(0.05)
+
+    def begin(self, slot: int = 0) -> None:
+        """Start it."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "responder.worker", str(self.file), str(slot)],
+            pass_fds=[self.plain.fileno()],
+            env={**os.environ, **listeners.environment({listeners.PLAIN: self.plain})},
+        )
+
+    def status(self, slot: int = 0) -> dict[str, Any]:
+        """What it says of itself."""
+        try:
+            found: dict[str, Any] = json.loads((self.host.folder / "run" / f"worker-{slot}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def end(self, number: int = signal.SIGTERM, time_s: float = 10) -> int:
+        """Send the signal and wait for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(time_s)
+
+    def counted(self) -> dict[str, int]:
+        """What stands in this host's counter files."""
+        totals: dict[str, int] = {}
+        for path in (self.host.folder / "host" / "counters").glob("*.counters"):
+            for cell in read_counters(path).cells:
+                name = Provision(cell.kind).name
+                totals[name] = totals.get(name, 0) + cell.value
+        return totals
+
+
+@pytest.fixture
+def process(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config) -> Iterator[Process]:
+    """A worker process that has not been started."""
+    made = Process(Host(valkey, publisher_key, config))
+    try:
+        yield made
+    finally:
+        if hasattr(made, "process") and made.process.poll() is None:
+            made.process.kill()
+            made.process.wait()
+        made.plain.close()
+
+
+@contextmanager
+def asking(process: Process, message: bytes, answers: list[bytes]) -> Iterator[None]:
+    """Ask again and again on connections that are renewed, until left; every answer is kept."""
+    stop = threading.Event()
+
+    def ask_on() -> None:
+        while not stop.is_set():
+            try:
+                with Client(process.port) as client:
+                    while not stop.is_set():
+                        client.send(message)
+                        answer = client.read_answer()
+                        if answer == b"":
+                            break
+                        answers.append(answer)
+            except OSError:
+                continue
+
+    threads = [threading.Thread(target=ask_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+# --- life --------------------------------------------------------------------------------------------
+
+
+def test_a_process_answers_says_how_it_is_and_leaves(process: Process) -> None:
+    """From start to SIGTERM: ready, right answers, a status file, a good-bye, a sealed counter file."""
+    process.start()
+    der = process.host.ca.request(1)
+    assert (
+        ocsp.load_der_ocsp_response(body(ask(process.port, get_request(der)))).certificate_status.name
+        == "GOOD"
+    )
+    assert status(ask(process.port, b"GET /readyz HTTP/1.0\r\n\r\n")) == 200
+    wait_until(lambda: process.status()["provisions"]["good"] == 1)
+    said = process.status()
+    assert said["applied_seq"] == process.host.writer.seq
+    assert said["epoch"] == process.host.writer.epoch.hex()
+    assert said["issuers"][0]["signer_serial"]
+    assert said["trouble"] == ""
+    assert process.host.writer.acked() == (process.host.writer.seq, said["incarnation"])
+    assert process.end() == 0
+    assert process.host.writer.acked() == (process.host.writer.seq, "")
+    assert process.status()["ready"] is False
+    (path,) = (process.host.folder / "host" / "counters").glob("*.counters")
+    assert read_counters(path).sealed
+
+
+def test_a_slot_has_one_worker(process: Process) -> None:
+    """A second process for the same slot ends at once and disturbs nobody."""
+    process.start()
+    first = process.process
+    process.begin()
+    assert process.process.wait(10) == os.EX_TEMPFAIL
+    process.process = first
+    assert status(ask(process.port, get_request(process.host.ca.request(1)))) == 200
+
+
+def test_a_broken_host_folder_is_told(process: Process) -> None:
+    """A worker that cannot begin says why and with which exit code."""
+    (process.host.folder / "host" / "index.key").chmod(0o644)
+    process.begin()
+    assert process.process.wait(10) == 66
+
+
+def test_sigterm_finishes_what_has_begun(process: Process) -> None:
+    """Nobody who was answered before is cut off in the middle; what waits in the socket's queue is served by
+    the successor."""
+    process.start()
+    answers: list[bytes] = []
+    with asking(process, get_request(process.host.ca.request(1)), answers):
+        time.sleep(0.3)
+        with Client(process.port) as idle:
+            idle.send(get_request(process.host.ca.request(1)))
+            assert idle.read_answer() != b""
+            began = time.monotonic()
+            assert process.end() == 0
+            assert time.monotonic() - began < process.host.config.responder.shutdown_s + 1
+            assert idle.is_closed()
+        before = len(answers)
+        assert before > 10
+        process.start()
+        wait_until(lambda: len(answers) > before + 10)
+    assert {status(answer) for answer in answers} == {200}
+    said = {ocsp.load_der_ocsp_response(body(answer)).response_status.name for answer in answers}
+    assert said <= {"SUCCESSFUL", "TRY_LATER"}
+
+
+def test_counts_are_exact_across_kill_9(process: Process) -> None:
+    """After kill -9 and a new start every answer that was received is counted; only those on their way when
+    it was killed may be counted without having arrived."""
+    process.start()
+    answers: list[bytes] = []
+    with asking(process, get_request(process.host.ca.request(1)), answers):
+        for _ in range(3):
+            before = len(answers)
+            wait_until(lambda before=before: len(answers) > before + 100)  # type: ignore[misc]
+            process.end(signal.SIGKILL)
+            process.start()
+        wait_until(lambda: len(answers) > 400)
+    process.end()
+    good = sum(1 for answer in answers if body(answer)[:3] != b"\x30\x03\x0a")
+    assert good > 300
+    # Three connections, killed three times, and ended once.
+    assert good <= process.counted()["GOOD"] <= good + 3 * 4
+
+
+def test_sighup_reads_keys_and_limits_without_dropping_a_connection(process: Process) -> None:
+    """A new key and new limits are in use after SIGHUP, on the same connection."""
+    process.start()
+    host = process.host
+    with Client(process.port) as client:
+        client.send(post_request(host.ca.request(1, 1)))
+        old = ocsp.load_der_ocsp_response(body(client.read_answer()))
+        assert len(list(old.responses)) == 2
+        limited = make_config(host.folder, host.config.valkey.url, certificates_per_request_max=1)
+        process.file.write_text(format_config(limited))
+        serial = host.ca.install_responder(host.folder / "host" / "keys", int(time.time()) + 1)
+        process.process.send_signal(signal.SIGHUP)
+        two = host.ca.request(1, 3, nonce=bytes(16))
+        wait_until(lambda: _says(client, two) == "UNAUTHORIZED")
+        time.sleep(1.1)
+        host.beat()
+        client.send(post_request(host.ca.request(7)))
+        new = ocsp.load_der_ocsp_response(body(client.read_answer()))
+        assert new.certificates[0].serial_number == int(serial, 16)
+        process.file.write_text("[responder]\nport = -1\n")
+        process.process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert _says(client, host.ca.request(1)) == "SUCCESSFUL"
+
+
+def _says(client: Client, der: bytes) -> str:
+    client.send(post_request(der))
+    return ocsp.load_der_ocsp_response(body(client.read_answer())).response_status.name
+
+
+def test_new_keys_are_found_without_being_told(process: Process) -> None:
+    """A key that the agent installs is used within seconds."""
+    process.start()
+    host = process.host
+    serial = host.ca.install_responder(host.folder / "host" / "keys", int(time.time()) + 1)
+    wait_until(lambda: process.status()["issuers"][0]["signer_serial"] == serial, 10)
+
+
+def test_the_slot_lock_is_held(tmp_path: Path) -> None:
+    """While somebody holds the slot nobody else gets it."""
+    held = hold_slot(tmp_path, 3)
+    with pytest.raises(BlockingIOError):
+        hold_slot(tmp_path, 3)
+    os.close(held)
+    os.close(hold_slot(tmp_path, 3))
+
+
+# --- TLS ---------------------------------------------------------------------------------------------
+
+
+def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config) -> None:
+    """The TLS listener gives the same octets as the plain one, in both lanes, and is reloaded on SIGHUP."""
+    folder = config.state
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "tls.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    host = Host(valkey, publisher_key, make_tls_config(config, folder))
+    host.tls = listening()
+    port = host.tls.getsockname()[1]
+    context = ssl.create_default_context(cafile=str(folder / "tls.crt"))
+    with host.serving():
+        for message in (
+            get_request(host.ca.request(1)),
+            post_request(host.ca.request(2)),
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        ):
+            plain = ask(host.port, message)
+            with (
+                socket.create_connection(("127.0.0.1", port), 5) as raw,
+                context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+            ):
+                for cut in (0, 20):
+                    tls.sendall(message[:cut])
+                    tls.sendall(message[cut:])
+                    answer = b""
+                    while len(answer) < len(plain):
+                        answer += tls.recv(65536)
+                    assert body(answer) == body(plain)
+                assert tls.version() == "TLSv1.3"
+        wait_until(lambda: not host.worker.lanes.connections)
+
+
+def make_tls_config(config: Config, folder: Path) -> Config:
+    return parse_config(
+        {
+            "installation": {"state": str(folder)},
+            "valkey": {"url": config.valkey.url, "namespace": config.valkey.namespace},
+            "responder": {
+                "port": 0,
+                "shutdown_s": 3,
+                "tls_port": 8443,
+                "tls_certificate": str(folder / "tls.crt"),
+                "tls_key": str(folder / "tls.key"),
+            },
+        },
+        config.file,
+    )
+
+
+# --- promptness --------------------------------------------------------------------------------------
+
+
+def test_what_is_acknowledged_is_answered(
+    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config
+) -> None:
+    """The first query after the acknowledgement is answered revoked, though the answer before was in every
+    cache."""
+    with Host(valkey, publisher_key, config).serving() as host, Client(host.port) as client:
+        for n in range(3, 10):
+            message = get_request(host.ca.request(n))
+            for _ in range(3):
+                client.send(message)
+                before = client.read_answer()
+            assert ocsp.load_der_ocsp_response(body(before)).certificate_status.name == "GOOD"
+            with host.beating:
+                host.writer.revoke(n)
+                host.beat()
+            wait_until(lambda: host.writer.acked()[0] == host.writer.seq)
+            client.send(message)
+            after = ocsp.load_der_ocsp_response(body(client.read_answer()))
+            assert after.certificate_status.name == "REVOKED"
+
+
+def test_a_suspension_that_is_acknowledged_refuses(
+    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config
+) -> None:
+    """The first request after the acknowledgement is refused, on a connection that was served before."""
+    with Host(valkey, publisher_key, config).serving() as host, Client(host.port) as client:
+        message = get_request(host.ca.request(1))
+        for _ in range(3):
+            client.send(message)
+            assert body(client.read_answer())[:2] == b"\x30\x82"
+        with host.beating:
+            host.writer.change(ChangeKind.ENTITLEMENTS, issuer_id=0)
+            host.writer.verifiers()
+            host.beat()
+        wait_until(lambda: host.writer.acked()[0] == host.writer.seq)
+        client.send(message)
+        assert body(client.read_answer()) == b"\x30\x03\x0a\x01\x06"
+
+
+def test_changes_are_applied_while_the_loop_is_busy_signing(
+    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config
+) -> None:
+    """Under a flood of answers that all must be signed a change is acknowledged within a tenth of a second,
+    and answers that are cached do not wait for those that are not."""
+    with Host(valkey, publisher_key, config).serving() as host, flooding(host):
+        signatures = host.worker.desk.signatures
+        wait_until(lambda: host.worker.desk.signatures > signatures + 1000)
+        delays, waits = [], []
+        with Client(host.port) as client:
+            hot = get_request(host.ca.request(1))
+            for n in range(20):
+                with host.beating:
+                    host.writer.issue(1000 + n)
+                    began = time.monotonic()
+                    host.beat()
+                wait_until(lambda: host.writer.acked()[0] == host.writer.seq)
+                delays.append(time.monotonic() - began)
+                began = time.monotonic()
+                client.send(hot)
+                assert status(client.read_answer()) == 200
+                waits.append(time.monotonic() - began)
+        assert host.worker.desk.signatures > signatures + 1100
+        assert sorted(delays)[18] < 0.1, delays
+        assert sorted(waits)[18] < 0.1, waits
+
+
+@contextmanager
+def flooding(host: Host) -> Iterator[None]:
+    """Another process asks for what must be signed, as fast as it can."""
+    command = [sys.executable, str(Path(__file__).with_name("flood_cases.py")), str(host.port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as flood:
+        try:
+            assert flood.stdin is not None
+            flood.stdin.write(host.ca.cert_id_der(1).hex().encode() + b"\n")
+            flood.stdin.flush()
+            yield
+        finally:
+            flood.kill()
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+
+def test_the_full_server_leaves_no_garbage_that_grows(host: Host) -> None:
+    """Automatic collection is off in a worker, so what aiohttp leaves behind must not need it."""
+    message = b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n"
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            talk(host.port, message)
+            with Client(host.port) as client:
+                client.send(message[:30])
+        wait_until(lambda: not host.worker.lanes.connections)
+        host.call(host.worker.tick)
+        gc.collect(1)
+        left = len(gc.get_objects())
+        for _ in range(200):
+            talk(host.port, message)
+            with Client(host.port) as client:
+                client.send(message[:30])
+        wait_until(lambda: not host.worker.lanes.connections)
+        gc.collect(1)
+        assert len(gc.get_objects()) - left < 2000
+    finally:
+        gc.enable()
