@@ -1,18 +1,23 @@
 """The answer path: one request in, the bytes of one HTTP answer out, in this order and no other.
 
-    step                where                    µs      allocates     fails as
-    fresh?              Standing.is_fresh        -       no            tryLater
-    who is asking       Asker                    -       no            tryLater (cannot be counted)
-    entitled?           Asker.rows               -       no            unauthorized
-    seen verbatim?      repeat: the memo         -       no            next step
-    parse               ocsp_request             -       yes           malformedRequest, unauthorized
-    which issuer        Access.by_hash           -       no            unauthorized
-    known?              the second cache         -       no            next step
-    look up             View.look_up             -       yes           unknown (an answer), unauthorized
-    sign                SigningDesk              -       yes           tryLater
-    look up again       under ``settled``        -       yes           sign again
-    count               Asker.cells              -       no            tryLater (cannot be counted)
-    write               wire                     -       yes           -
+    step              where                 µs    allocates   fails as
+    fresh?            Standing.is_fresh    0.1    no          tryLater
+    who is asking     Asker                0.1    no          tryLater (cannot be counted)
+    entitled?         Asker.rows           0.2    no          unauthorized
+    seen verbatim?    repeat               0.9    the answer  next step
+    parse             ocsp_request         2.9    yes         malformedRequest, unauthorized
+    which issuer      Access.by_hash       0.4    no          unauthorized
+    known?            the second cache     0.3    no          next step
+    look up           View.look_up         2.9    yes         unknown (an answer), unauthorized
+    say               ocsp_response         10    yes         tryLater (no signer)
+    sign              SigningDesk           27    yes         tryLater (queue full)
+    look up again     under ``settled``    7.6    yes         sign again
+    count             Asker.cells          0.1    no          tryLater (cannot be counted)
+    write             wire                 1.0    the answer  -
+
+(One core of a 2.x GHz Xeon, P-256, one certificate, everything warm.  ``repeat`` is all of fresh,
+who, entitled, count and write for a request that is known.  A new address costs 8 µs once.
+Through HTTP, per request: 6.4 µs repeated, 40 by way of aiohttp, about 110 to sign and keep.)
 
 A request that was seen byte for byte goes through ``repeat``; whatever is not plainly in order
 there is left to ``answer``, which asks every question from the top.
@@ -160,12 +165,12 @@ class Answer:
         "last_modified_s",
         "mark",
         "middle",
+        "next_update_s",
         "refresh_s",
         "rows",
         "seq",
         "served",
         "shared",
-        "validators",
     )
 
     def __init__(self, draft: _Draft, body: bytes, standing: Standing, shared: bool) -> None:
@@ -184,9 +189,16 @@ class Answer:
         self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
         # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
         self.last_modified_s = draft.produced_at_s
-        self.validators = wire.validators(self.last_modified_s, self.etag, draft.next_update_s)
-        self.head = wire.answer_head(len(body), self.validators)
+        self.next_update_s = draft.next_update_s
+        self.head = wire.answer_head(len(body), self._validators())
         self.middle = wire.PUBLIC if draft.served.issuer.access == "public" else wire.PRIVATE
+
+    def not_modified_head(self) -> bytes:
+        """Return the head of the 304 that stands for this answer."""
+        return wire.not_modified_head(self._validators())
+
+    def _validators(self) -> bytes:
+        return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
 
 
 class _Draft(NamedTuple):
@@ -271,7 +283,7 @@ class AnswerPath:
         """Return what *message* is answered if it was seen before and nothing has changed; else None.
 
         Takes:   a whole HTTP request.
-        Cost:    about 1.5 µs.
+        Cost:    0.9 µs.
         """
         standing = self._follower.standing
         if monotonic_s >= standing.fresh_until_s or not (
@@ -600,7 +612,7 @@ class AnswerPath:
         head, body = answer.head, answer.body
         if _has_it(answer, how):
             cells[row + Provision.OCSP_NOT_MODIFIED] += 1
-            head, body = wire.not_modified_head(answer.validators), b""
+            head, body = answer.not_modified_head(), b""
         elif how.head_only:
             cells[row + Provision.OCSP_HEAD] += 1
             body = b""

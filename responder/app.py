@@ -116,6 +116,8 @@ class DelegateHandler(RequestHandler):
         """Say what is wrong in a word, close, and tell the log alone where we are to blame."""
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("answering %s", request.method, exc_info=exc)
+        if exc is not None:
+            _forget_frames(exc)
         if isinstance(exc, LineTooLong):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         if request.writer.output_size > 0:
@@ -161,7 +163,6 @@ class Application:
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self.is_stopping = False
-        self.requests = 0
 
     def make_server(self, loop: asyncio.AbstractEventLoop) -> DelegateServer:
         """Return the server that feeds requests to this application."""
@@ -187,7 +188,6 @@ class Application:
         lane = delegate.lane
         delegate.begun += 1
         lane.request_begins()
-        self.requests += 1
         try:
             return await self._route(request, lane)
         finally:
@@ -253,6 +253,10 @@ class Application:
                 body = await self._read_body(request)
         except TimeoutError:
             return self._say(request, HTTPStatus.REQUEST_TIMEOUT, close=True)
+        except (web.RequestPayloadError, ConnectionError) as exc:
+            # Its chunks are in error, or it went away; then nobody reads this.
+            _forget_frames(exc)
+            return self._say(request, HTTPStatus.BAD_REQUEST, close=True)
         if body is None:
             return self._say(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, close=True)
         return await self._answer(lane, body, self._how(request))
@@ -303,6 +307,14 @@ class Application:
             close=close,
         )
         return WireResponse(answer, keep_alive=not close)
+
+
+def _forget_frames(exc: BaseException) -> None:
+    """Cut an error that aiohttp keeps loose from the frames it passed: they keep it, and make a cycle."""
+    left: BaseException | None = exc
+    while left is not None:
+        left.__traceback__ = None
+        left = left.__cause__ or left.__context__
 
 
 async def _landing(flight: Flight) -> Answer | CertStatusError:

@@ -385,11 +385,13 @@ class Lane(asyncio.Protocol):
     def request_ends(self) -> None:
         """Called by the delegate when a handler has made its answer."""
         self._is_handled = False
-        if self._write_paused:
-            return
-        limits = self._host.limits
-        time_s = float(limits.header_time_s if self._head_bytes else limits.idle_time_s)
-        self.deadline_s = self._host.monotonic_s() + (SWEEP_S if self._half_closed else time_s)
+        if self._half_closed and self._delegate is not None:
+            # This may be the last one.
+            self._delegate.finish()
+        if not self._write_paused:
+            limits = self._host.limits
+            time_s = float(limits.header_time_s if self._head_bytes else limits.idle_time_s)
+            self.deadline_s = self._host.monotonic_s() + (SWEEP_S if self._half_closed else time_s)
 
     # --- ending --------------------------------------------------------------------------------------
 

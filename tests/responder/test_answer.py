@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from responder_cases import (
     CA,
     FAR_DAY,
@@ -1067,3 +1069,24 @@ def test_malformed_requests_are_told_so(scene: Scene) -> None:
     assert body(answer) == MALFORMED
     assert header(answer, "Cache-Control") == "no-store"
     assert header(answer, "Retry-After") is None
+
+
+def test_no_octet_leads_to_an_internal_error(scene: Scene) -> None:
+    """A request with any one octet changed is answered, refused or malformed; never a fault of ours, and
+    never with another certificate's status under this one's name."""
+    der = scene.sign.request(1)
+    for at in range(len(der)):
+        for value in {der[at] ^ 1, der[at] ^ 0x80, 0, 0xFF, (der[at] + 1) % 256} - {der[at]}:
+            said = body(scene.ask(der[:at] + bytes([value]) + der[at + 1 :]))
+            if said in (MALFORMED, UNAUTHORIZED):
+                continue
+            response = ocsp.load_der_ocsp_response(said)
+            if response.certificate_status.name == "GOOD":
+                assert response.serial_number == int.from_bytes(serial_of(1), "big")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(der=st.binary(max_size=200))
+def test_no_octets_lead_to_an_internal_error(scene: Scene, der: bytes) -> None:
+    """Whatever is sent, the answer is one of three errors or a signed answer."""
+    assert body(scene.ask(der)) == MALFORMED

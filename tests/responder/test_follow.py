@@ -17,8 +17,10 @@ from responder_cases import CA, FAR_DAY, INDEX_KEY, NAMESPACE, Clock, FeedWriter
 from certstatus.beat import Pointer, sign_beat
 from certstatus.changes import ChangeKind, fingerprint
 from certstatus.feed_keys import FeedKeys, epoch_key
+from certstatus.private_valkey import PrivateValkey
 from certstatus.publisher_key import load_ed25519_public
 from certstatus.snapshot import GOOD, REVOKED
+from certstatus.valkey import connect
 from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
 
 NOW_MS = 1_900_000_000_000
@@ -533,6 +535,40 @@ def test_too_many_uncovered_changes_stop_it(scene: Scene) -> None:
         scene.writer.issue(*range(1, 20))
         scene.beat()
         wait_until(lambda: not scene.is_fresh(follower))
+
+
+def test_service_goes_on_while_valkey_is_away(publisher_key: Ed25519PrivateKey, state: Path) -> None:
+    """Without Valkey a worker is fresh until age_max_s is over; a server that comes back empty and is filled
+    again is followed from where the worker stands."""
+    with PrivateValkey(state) as server:
+        client = connect(server.url)
+        scene = Scene(client, server.url, publisher_key, state / "host")
+        scene.writer.issue(1, 2)
+        with scene.fresh_follower() as follower:
+            reloads = follower.reloads
+            server.stop()
+            scene.clock.pass_s(AGE_MAX_S - 5)
+            wait_until(lambda: "Error" in follower.trouble)
+            assert scene.is_fresh(follower)
+            assert scene.state_of(follower, 1) == GOOD
+            server.start()
+            scene.writer.last_id = ""
+            scene.writer.waiting = list(scene.writer.packed)
+            scene.client.set(epoch_key(NAMESPACE), scene.writer.epoch.hex())
+            scene.writer.issuers(scene.ca.issuer)
+            scene.writer.verifiers(everybody())
+            scene.writer.revoke(1)
+            scene.beat()
+            wait_until(lambda: scene.state_of(follower, 1) == REVOKED)
+            scene.clock.pass_s(10)
+            assert not scene.is_fresh(follower)
+            scene.beat()
+            wait_until(lambda: scene.is_fresh(follower))
+            assert follower.reloads == reloads
+            server.stop()
+            scene.clock.pass_s(AGE_MAX_S + 1)
+            assert not scene.is_fresh(follower)
+        client.close()
 
 
 # --- leaving -----------------------------------------------------------------------------------------
