@@ -200,6 +200,9 @@ class Lane(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._half_closed = True
+        if self._transport.get_extra_info("ssl_object") is not None:
+            # TLS knows no half-closed connection here (and complains about one in the log).
+            return False
         # True keeps our side open: whoever has asked may stop sending and still be answered.
         if self._delegate is not None:
             return self._delegate.finish()
