@@ -89,6 +89,9 @@ def test_preconditions_in_their_order(headers: dict[str, str], expected: Decisio
         ("bytes=a-b", WHOLE),
         ("bytes", WHOLE),
         ("bytes=0-99999999999999999999999999", WHOLE),
+        # Digits, but not HTTP's: Arabic-Indic, fullwidth.
+        ("bytes=\u0661-\u0662", WHOLE),
+        ("bytes=-\uff15", WHOLE),
         # Several: the whole, which costs less than many parts.
         ("bytes=0-1,5-6", WHOLE),
         ("bytes=0-1," * 5000 + "5-6", WHOLE),
