@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from certstatus.changes import ChangeKind
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
 from issuance import profiles, schema
-from issuance.act import RecordedChange
+from issuance.act import RecordedChange, utc_text
 from issuance.issuers import issuer_by_id, publish_issuers
 from issuance.profiles import AUTH, SIGN
 from issuance.schema import CertificateState
-from issuance.store import Now, Store
+from issuance.store import Now, Store, read_clock
 from issuance.transitions import CA_COMPROMISE
 
 # CRLReason numbers that a revocation may carry (RFC 5280 §5.3.1): not certificateHold, which is a
@@ -30,6 +30,8 @@ _REASONS = frozenset({0, 1, 2, 3, 4, 5, 9, 10})
 # What may be said of a certificate of the two statutory services.
 _STATUTORY_REASONS = frozenset({0, 1, 2, 3, 4, 5})
 UNSPECIFIED = 0
+# What a change can say of a time: an unsigned 32-bit number of seconds.
+_TIME_MAX_S = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,10 @@ def revoke(
     Takes:   a *cause* of the Act, or a bare CRLReason number (None or 0: none given);
              *invalidity_s*: when the key is known or thought to have become bad, 0 if not.
     Raises:  IllegalTransition — revoked already, the message says since when; PolicyViolation — a
-             cause or reason that this service does not have.
+             cause or reason that this service does not have, or an invalidity that no record can
+             hold or that is yet to come.
     """
+    _check_invalidity(invalidity_s, now)
     if cause is not None:
         if found.service in profiles.STATUTORY_SERVICES and found.service not in cause.services:
             raise PolicyViolation(
@@ -298,6 +302,15 @@ def check_reason(service: str, reason: int | None) -> int | None:
     if reason not in allowed:
         raise PolicyViolation(f"{service}: CRLReason {reason} is not one of {sorted(allowed)}")
     return reason
+
+
+def _check_invalidity(invalidity_s: int, now: Now) -> None:
+    """Raises: PolicyViolation — outside of a change's 32 bits, or later than *now* (RFC 5280 §5.3.2)."""
+    if not 0 <= invalidity_s <= _TIME_MAX_S:
+        raise PolicyViolation(f"invalidity {invalidity_s} s lies outside of 1970 to 2106")
+    # A key is known to be bad, or thought so, of a time that has been.
+    if invalidity_s * 1000 > read_clock(now):
+        raise PolicyViolation(f"invalidity {utc_text(invalidity_s * 1000)} is in the future")
 
 
 def _require_hold(store: Store, found: FoundCertificate) -> None:

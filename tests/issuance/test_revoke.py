@@ -92,6 +92,18 @@ def test_a_revocation_counts_from_its_recording(store: Store, keys: CAKeyFolder)
     assert shown.reason == "keyCompromise"
 
 
+@pytest.mark.parametrize("invalidity_s", [-1, _NOW_S + 1, 2**32 - 1, 2**32, 10**12])
+def test_an_invalidity_out_of_reach_is_refused(store: Store, keys: CAKeyFolder, invalidity_s: int) -> None:
+    """Before 1970, beyond 32 bits or yet to come: refused in words, and nothing was recorded."""
+    issuing = make_issuing(store, keys)
+    certificate = found(issuing, issue_one(store, issuing))
+    with pytest.raises(PolicyViolation, match="invalidity"):
+        revoke(store, certificate, START_MS, reason=1, invalidity_s=invalidity_s)
+    assert show(store, certificate, _NOW_S).answer == "good"
+    revoke(store, certificate, START_MS, reason=1, invalidity_s=_NOW_S)
+    assert show(store, certificate, _NOW_S).invalidity == "2027-01-15T08:00:00Z"
+
+
 def test_a_second_revocation_is_refused_and_says_when_the_first_was(store: Store, keys: CAKeyFolder) -> None:
     """The first date stays, even when many try at once."""
     issuing = make_issuing(store, keys)
