@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/pkix-crl"
 CHUNK_BYTES = 256 * 1024
+# The last piece, which is counted before it is written: all that may still lie with us by then.
+LAST_BYTES_MAX = 16 * 1024
 # How long a copy of a *current* CRL may go unasked-after.  Its successor may be published at any
 # moment (`publish now`), and asking again costs a 304.
 CURRENT_AGE_MAX_S = 60
@@ -214,11 +216,13 @@ class CRLFiles:
         response = web.StreamResponse(
             status=decision.status, headers=_headers(entry, path, decision, now_s, public)
         )
-        if decision.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            return await self._without_body(request, response, who, entry, decision)
+        if decision.status == HTTPStatus.NOT_MODIFIED:
+            return await self._send_head(request, response, who, entry, Provision.CRL_NOT_MODIFIED)
         response.content_length = decision.end - decision.start
+        if decision.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return await self._send_head(request, response, who, entry, None)
         if request.method == "HEAD":
-            return await self._counted_head(request, response, who, entry, Provision.CRL_HEAD)
+            return await self._send_head(request, response, who, entry, Provision.CRL_HEAD)
         kind = Provision.CRL_DELTA if entry.kind == DELTA else Provision.CRL_COMPLETE
         if decision.status == HTTPStatus.PARTIAL_CONTENT:
             kind = Provision.CRL_PARTIAL
@@ -228,34 +232,34 @@ class CRLFiles:
         served = self._follower.standing.access.by_id.get(entry.issuer_id)
         return served is not None and served.issuer.access == "public"
 
-    async def _without_body(
+    async def _send_head(
         self,
         request: web.BaseRequest,
         response: web.StreamResponse,
         who: str,
         entry: CatalogueEntry,
-        decision: Decision,
+        kind: Provision | None,
     ) -> web.StreamResponse:
-        if decision.status == HTTPStatus.NOT_MODIFIED:
-            return await self._counted_head(request, response, who, entry, Provision.CRL_NOT_MODIFIED)
-        response.content_length = 0
-        await response.prepare(request)
-        await response.write_eof()
+        """Send an answer without a body, counted unless *kind* is None."""
+        try:
+            await self._drain(request)
+            if kind is not None and not self._count(who, entry, kind):
+                return _plain(HTTPStatus.FORBIDDEN)
+            await response.prepare(request)
+            await response.write_eof()
+            await self._drain(request)
+        except OSError as exc:
+            log.info("CRL %s to %s: not taken: %s", entry.file, who, str(exc) or type(exc).__name__)
+            _abort(request)
         return response
 
-    async def _counted_head(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        who: str,
-        entry: CatalogueEntry,
-        kind: Provision,
-    ) -> web.StreamResponse:
-        if not self._count(who, entry, kind):
-            return _plain(HTTPStatus.FORBIDDEN)
-        await response.prepare(request)
-        await response.write_eof()
-        return response
+    async def _drain(self, request: web.BaseRequest) -> None:
+        """Wait until the reader has taken what it was sent, of this answer and those before it.
+
+        aiohttp does so for long answers only: short ones would pile up before one who never reads.
+        Raises: OSError (TimeoutError being one) — it does not, or is gone.
+        """
+        await asyncio.wait_for(request.writer.drain(), self._write_time_s)
 
     async def _send(
         self,
@@ -273,11 +277,15 @@ class CRLFiles:
         try:
             while at < end:
                 # From the page cache this takes 20 µs, from a disk it may take anything.
-                chunk = await loop.run_in_executor(None, os.pread, descriptor, min(CHUNK_BYTES, end - at), at)
+                chunk = await loop.run_in_executor(None, os.pread, descriptor, _piece(end - at), at)
                 if not chunk:
                     raise OSError(f"{entry.file} became shorter while it was sent")
                 at += len(chunk)
                 if at >= end:
+                    await self._drain(request)
+                    if request.transport is None or request.transport.is_closing():
+                        # A connection that was ended ends the waiting, too, and need not say so.
+                        raise ConnectionResetError("the connection was lost")
                     # Also where the hour, the epoch or the entitlement has changed since it began.
                     if not self._count(who, entry, kind):
                         raise OSError(f"{who} is not entitled to {entry.file} any more")
@@ -286,10 +294,12 @@ class CRLFiles:
                     await response.prepare(request)
                 await asyncio.wait_for(response.write(chunk), self._write_time_s)
             await response.write_eof()
-        except (OSError, TimeoutError, CountersUnavailable, asyncio.CancelledError) as exc:
+            await self._drain(request)
+        except (OSError, CountersUnavailable, asyncio.CancelledError) as exc:
             self._break_off(request, who, entry, is_counted, exc)
-            if not response.prepared or isinstance(exc, asyncio.CancelledError):
+            if isinstance(exc, asyncio.CancelledError):
                 raise
+            # Of an answer that was not begun nothing can be written any more, and that is no fault of ours.
         return response
 
     def _break_off(
@@ -303,8 +313,7 @@ class CRLFiles:
             except CountersUnavailable:
                 log.warning("an aborted transfer could not be counted")
         # The length promised will not come; only the end of the connection can say so.
-        if request.transport is not None:
-            request.transport.abort()
+        _abort(request)
 
 
 class _Insensitive(dict[str, str]):
@@ -365,6 +374,16 @@ async def _has_hash(descriptor: int, sha256: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def _piece(left: int) -> int:
+    """Return how many of the *left* bytes to send next."""
+    return left if left <= LAST_BYTES_MAX else min(CHUNK_BYTES, left - LAST_BYTES_MAX)
+
+
+def _abort(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _plain(status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from responder.asker import Askers
 from responder.counting import Counting
-from responder.crl_files import CHUNK_BYTES, CURRENT_AGE_MAX_S, CRLFiles
+from responder.crl_files import CHUNK_BYTES, CURRENT_AGE_MAX_S, LAST_BYTES_MAX, CRLFiles
 from responder.standing import Access, Standing
 
 NOW_S = 1_800_000_000
@@ -92,6 +93,8 @@ class Service:
             self._runner = web.ServerRunner(web.Server(handle))
             await self._runner.setup()
             listening = socket.create_server(("127.0.0.1", 0))
+            # Little room in the kernel, so that it shows what is kept for who does not read.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
             self.port = listening.getsockname()[1]
             await web.SockSite(self._runner, listening).start()
 
@@ -107,6 +110,18 @@ class Service:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self.counting.close()
+
+    def unsent(self) -> list[int]:
+        """Bytes kept for each connection whose client does not read."""
+        found: Future[list[int]] = Future()
+
+        def look() -> None:
+            handlers = self._runner.server.connections if self._runner.server else []
+            transports = [handler.transport for handler in handlers]
+            found.set_result([item.get_write_buffer_size() for item in transports if item is not None])
+
+        self._loop.call_soon_threadsafe(look)
+        return found.result(10)
 
     def publish(
         self,
@@ -351,6 +366,46 @@ def test_a_transfer_that_is_broken_off_counts_as_aborted_only(service: Service) 
         until(lambda before=before: service.counted().get("CRL_ABORTED", 0) == before + 1)  # type: ignore[misc]
         client.close()
     assert service.counted() == {"CRL_ABORTED": 2}
+
+
+@pytest.mark.parametrize("kind", ["GET", "HEAD", "304", "416"])
+def test_small_answers_do_not_pile_up_before_one_who_never_reads(
+    service: Service, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Requests without end for a small CRL, or for its head only: memory stays, and the connection ends."""
+    service.publish(COMPLETE, FILE, b"x" * 300)
+    lines = {"304": "If-None-Match: *\r\n", "416": "Range: bytes=999-\r\n"}.get(kind, "")
+    method = "HEAD" if kind == "HEAD" else "GET"
+    message = f"{method} /crl/{COMPLETE} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode() * 50
+    most = 0
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.settimeout(0.1)
+        until_s = time.monotonic() + 10
+        while most < 200_000:
+            assert time.monotonic() < until_s, "it was never let go"
+            try:
+                client.sendall(message)
+            except TimeoutError:
+                pass
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            most = max(most, *service.unsent(), 0)
+    assert most < 200_000
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("size", [LAST_BYTES_MAX + 150_000, CHUNK_BYTES, CHUNK_BYTES + 1])
+def test_a_crl_of_one_piece_that_nobody_takes_counts_as_aborted(service: Service, size: int) -> None:
+    """It is not counted as given while all but its last bytes still lie with us."""
+    service.publish(COMPLETE, FILE, b"x" * size)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.sendall(f"GET /crl/{COMPLETE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        until(lambda: service.counted() != {})
+    assert service.counted() == {"CRL_ABORTED": 1}
 
 
 def test_many_first_readers_hash_a_file_once_and_all_get_it(service: Service) -> None:
