@@ -108,6 +108,8 @@ ABSENT += bench
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
+	@scripts/debian nginx nginx-light
+	@scripts/debian wrk wrk
 	@$(BIN)/python -m bench.status_check $(ARGS)
 endif
 

@@ -252,6 +252,13 @@ def _check_together(config: Config) -> None:
         )
     if config.index.beat_period_ms * 2 > config.index.age_max_s * 1000:
         raise ConfigError(file, "index.age_max_s", "at least two beat periods", config.index.age_max_s)
+    if config.index.snapshot_changes_max > config.index.stream_changes_max:
+        raise ConfigError(
+            file,
+            "index.snapshot_changes_max",
+            f"at most stream_changes_max ({config.index.stream_changes_max}): later changes need a snapshot",
+            config.index.snapshot_changes_max,
+        )
     services = [issuer.service for issuer in config.issuer]
     for number, issuer in enumerate(config.issuer):
         key = f"issuer[{number}]"

@@ -19,13 +19,15 @@ LEASE_SLACK_MS = 5000
 class WorkerAck(NamedTuple):
     """A worker's word: it is *incarnation* in *slot* of *host* and has applied up to *applied_seq*.
 
-    An empty incarnation says the worker has left and answers no more.
+    An empty incarnation says the worker has left and answers no more.  ``age_max_s``: how long after a
+    beat it goes on answering; its lease lasts at least as long, whatever the publisher is configured to.
     """
 
     host: str
     slot: int
     incarnation: str
     applied_seq: int
+    age_max_s: int = 0
 
     def encode(self) -> bytes:
         """Return the text kept under the ack key."""
@@ -35,17 +37,17 @@ class WorkerAck(NamedTuple):
 def read_ack(text: bytes) -> WorkerAck:
     """Return the acknowledgement in *text*.
 
-    Raises: FeedError — not a list of host, slot, incarnation, number.
+    Raises: FeedError — not a list of host, slot, incarnation, number, seconds.
     """
     try:
-        host, slot, incarnation, applied = json.loads(text)
+        host, slot, incarnation, applied, age_max_s = json.loads(text)
     except (ValueError, TypeError) as exc:
-        raise FeedError("an acknowledgement is not a list of four") from exc
+        raise FeedError("an acknowledgement is not a list of five") from exc
     if not (isinstance(host, str) and isinstance(slot, int)):
         raise FeedError("an acknowledgement names no worker")
-    if not (isinstance(incarnation, str) and isinstance(applied, int)):
+    if not (isinstance(incarnation, str) and isinstance(applied, int) and isinstance(age_max_s, int)):
         raise FeedError("an acknowledgement names no number")
-    return WorkerAck(host, slot, incarnation, applied)
+    return WorkerAck(host, slot, incarnation, applied, age_max_s)
 
 
 def encode_seen(incarnation: str, noted_seq: int) -> str:

@@ -259,7 +259,7 @@ class Store:
         """
         with self._locked() as (connection, row):
             cut = self._cut(connection, row, now)
-            self._note_leases(connection, acks, cut.time_ms + lease_ms)
+            self._note_leases(connection, acks, cut.time_ms, lease_ms)
             table = schema.publication
             rows = connection.execute(sa.select(table.c.kind, table.c.generation, table.c.sha256))
             return BeatBasis(cut, {kind: Pointer(generation, sha256) for kind, generation, sha256 in rows})
@@ -270,12 +270,17 @@ class Store:
         return Cut(row.epoch, row.seq, time_ms, row.chain)
 
     @staticmethod
-    def _note_leases(connection: sa.Connection, acks: Iterable[WorkerAck], until_ms: int) -> None:
+    def _note_leases(
+        connection: sa.Connection, acks: Iterable[WorkerAck], time_ms: int, lease_ms: int
+    ) -> None:
         table = schema.worker_lease
         for ack in acks:
             if not ack.incarnation:
                 connection.execute(sa.delete(table).where(table.c.host == ack.host, table.c.slot == ack.slot))
                 continue
+            # A worker configured to answer for longer than its publisher knows is waited for as long.
+            own_ms = ack.age_max_s * 1000 + LEASE_SLACK_MS if ack.age_max_s else 0
+            until_ms = time_ms + max(lease_ms, own_ms)
             values = {
                 "incarnation": ack.incarnation,
                 "lease_until_ms": until_ms,

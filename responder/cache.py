@@ -1,7 +1,8 @@
 """A cache bounded in bytes that forgets by generations.
 
-Knows: two generations.  New and used entries are in the young one; when that is full it
-becomes the old one, and what was not used for a whole generation goes.  A dropped generation
+Knows: two generations.  What is put is in the young one; when that is full it becomes the old
+one, and the old one goes: an entry stays for one to two generations, and comes back when it is
+put again.  A dropped generation
 is taken apart a few entries at a time, because freeing a dictionary of a hundred thousand
 entries at once would stop the event loop for tens of milliseconds; until then it is beyond the bound.
 Does not know: whether an entry is still true; whoever takes one out asks that.

@@ -121,7 +121,7 @@ class Follower(threading.Thread):
         self._floor_epoch = b""
         self._floor = (0, 0)
         # Taken from the stream but not yet published, should Valkey go away in between.
-        self._owed: Believed | None = None
+        self._owed: tuple[Believed, float] | None = None
         # Published but not yet acknowledged: the beat's number and when it was received.
         self._unacknowledged: tuple[int, float] | None = None
         self._coming: _SnapshotLoad | None = None
@@ -131,8 +131,10 @@ class Follower(threading.Thread):
 
     def stop(self, timeout_s: float) -> None:
         """Stop following and say good-bye; nothing may be answered after this call."""
-        self.standing.fresh_until_s = 0.0
+        # In this order: what the thread publishes after the first line is fresh for nobody.
         self._stopping.set()
+        with self.settled:
+            self.standing.fresh_until_s = 0.0
         self.join(timeout_s)
 
     # --- the thread --------------------------------------------------------------------------------
@@ -169,7 +171,7 @@ class Follower(threading.Thread):
 
     def _leave(self) -> None:
         worker = self._worker
-        farewell = WorkerAck(worker.host, worker.slot, "", self.standing.seq)
+        farewell = self._ack("", self.standing.seq)
         try:
             self._client.set(self._keys.ack(worker.host, worker.slot), farewell.encode())
         except (redis.RedisError, OSError) as exc:
@@ -245,7 +247,8 @@ class Follower(threading.Thread):
         """Take one reply of the stream, and do what an earlier one still asks for."""
         assert self._state is not None
         if self._owed is not None:
-            self._settle(self._owed, self._monotonic_s())
+            # Fresh from when it was received, not from when it could at last be put in place.
+            self._settle(*self._owed)
         if self._unacknowledged is not None:
             self._extend(*self._unacknowledged)
         entries = self._read(self._keys, self._cursor, BLOCK_MS)
@@ -262,8 +265,8 @@ class Follower(threading.Thread):
                 changes += step.changes
         self._cursor = entries[-1][0]
         if last is not None:
-            self._owed = Believed(last, changes)
-            self._settle(self._owed, received_s)
+            self._owed = Believed(last, changes), received_s
+            self._settle(*self._owed)
 
     def _settle(self, owed: Believed, received_s: float) -> None:
         beat, changes = owed
@@ -275,9 +278,11 @@ class Follower(threading.Thread):
 
     def _extend(self, seq: int, received_s: float) -> None:
         """Acknowledge, and be fresh for longer: the lease and the freshness end together."""
-        if self._acknowledge(seq) and not self._stopping.is_set():
+        if self._acknowledge(seq):
             self._unacknowledged = None
-            self.standing.fresh_until_s = received_s + self._limits.age_max_s
+            with self.settled:
+                if not self._stopping.is_set():
+                    self.standing.fresh_until_s = received_s + self._limits.age_max_s
             self.trouble = ""
 
     def _read(self, keys: FeedKeys, cursor: bytes, block_ms: int | None) -> _Entries:
@@ -325,12 +330,16 @@ class Follower(threading.Thread):
         self._floor_epoch = beat.epoch
         self._floor = (beat.seq, beat.time_ms)
 
+    def _ack(self, incarnation: str, seq: int) -> WorkerAck:
+        worker = self._worker
+        return WorkerAck(worker.host, worker.slot, incarnation, seq, self._limits.age_max_s)
+
     def _acknowledge(self, seq: int) -> bool:
         """Say how far we are; return whether the store of record knows this incarnation."""
         worker = self._worker
         ack_key = self._keys.ack(worker.host, worker.slot)
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.set(ack_key, WorkerAck(worker.host, worker.slot, worker.incarnation, seq).encode())
+        pipeline.set(ack_key, self._ack(worker.incarnation, seq).encode())
         pipeline.sadd(self._keys.acks(), ack_key)
         pipeline.get(self._keys.seen(worker.host, worker.slot))
         known, noted_seq = read_seen(pipeline.execute()[2])

@@ -341,6 +341,7 @@ class Worker:
             "caches": self.path.sizes(),
             "signatures": self.desk.signatures,
             "signing_waiting": self.desk.waiting,
+            "collector": {"automatic": gc.isenabled(), "frozen": gc.get_freeze_count()},
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 

@@ -43,6 +43,10 @@ def test_a_first_start_answers_and_ctrl_c_leaves_nothing(served: Served) -> None
     for _ in range(5):
         assert served.ask("good") == "good"
         assert served.ask("revoked", "sign") == "revoked"
+    # One full collection would stop a worker for tens of milliseconds, so none is ever made by itself.
+    collector = json.loads((served.state / "run" / "worker-0.json").read_text())["collector"]
+    assert collector["automatic"] is False
+    assert collector["frozen"] > 10_000
     assert served.stop(signal.SIGINT) == 0
     assert set(served.counts().values()) == {0}
     assert not socket_folder(served.state).exists()

@@ -100,6 +100,7 @@ class FaultInstallation:
         self.port = free_port()
         self._clock_file = folder / "clock"
         self._clock_file.write_bytes(bytes(8))
+        self._clock_offset_s = 0
         self.environment = os.environ | {
             "PYTHONPATH": str(Path(__file__).parent / "stepped_clock"),
             "CERTSTATUS_TEST_CLOCK": str(self._clock_file),
@@ -247,10 +248,11 @@ class FaultInstallation:
                 for key in client.keys(pattern):
                     client.delete(key)
 
-    def step_clock(self, offset_s: int) -> None:
-        """Move the clock that every process of the installation sees to real time + *offset_s*."""
+    def step_clock(self, by_s: int) -> None:
+        """Move the clock that every process of the installation sees by *by_s* from where it stands."""
+        self._clock_offset_s += by_s
         with self._clock_file.open("r+b") as file:
-            file.write(struct.pack("<q", offset_s * 1000))
+            file.write(struct.pack("<q", self._clock_offset_s * 1000))
 
     def second_publisher(self) -> subprocess.Popen[bytes]:
         """Start another feed process beside the one that runs."""

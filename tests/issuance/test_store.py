@@ -274,6 +274,9 @@ def test_leases_last_from_the_beats_time_and_end_with_a_farewell(store: Store) -
         ("host-a", 0, "11", START_MS + 66_000, 5),
         ("host-a", 1, "33", START_MS + 67_000, 0),
     ]
+    # A worker that goes on answering for longer than the publisher thinks is waited for as long.
+    store.beat(START_MS + 2_500, [one._replace(age_max_s=120)], lease_ms=65_000)
+    assert store.leases()[0].lease_until_ms == START_MS + 2_500 + 125_000
     store.beat(START_MS + 3_000, [one._replace(incarnation="")])
     assert [lease.slot for lease in store.leases()] == [1]
 
