@@ -13,7 +13,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -22,12 +21,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDictProxy
 
 from certstatus import clock
 from certstatus.errors import CertStatusError, MalformedRequest
 from responder import wire
 from responder.answer import Answer, AnswerPath, Flight, How
+from responder.http_conditions import entity_tags
 from responder.lane import Lane, LaneLimits
 from responder.plain import decode_path, is_ocsp_request_type
 
@@ -39,7 +38,6 @@ ServeCRL = Callable[[Any, str, str], Awaitable[web.StreamResponse]]
 _OCSP_METHODS = b"Allow: GET, HEAD, POST\r\n"
 _READ_METHODS = b"Allow: GET, HEAD\r\n"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-_ETAG = re.compile(rb'(?:W/)?"([^"]*)"')
 _BODY_WAIT_S = 1.0
 
 
@@ -285,9 +283,10 @@ class Application:
             return How(keep_alive)
         head_only = request.method == hdrs.METH_HEAD
         if_none_match = request.headers.getall(hdrs.IF_NONE_MATCH, None)
-        if if_none_match is not None:
-            return How(keep_alive, head_only, if_none_match=_etags(if_none_match))
-        return How(keep_alive, head_only, if_modified_since_s=_http_date_s(request.headers))
+        # If-Modified-Since is passed over: within its one second a status may have changed.
+        return How(
+            keep_alive, head_only, if_none_match=None if if_none_match is None else _etags(if_none_match)
+        )
 
     def _stays(self, request: web.BaseRequest) -> bool:
         """Say whether the connection stays open; HTTP/1.0 never does, as in the lane."""
@@ -329,18 +328,8 @@ async def _landing(flight: Flight) -> Answer | CertStatusError:
     return await landed
 
 
-def _etags(values: list[str]) -> frozenset[bytes]:
+def _etags(fields: list[str]) -> frozenset[bytes]:
     """Return the tags of If-None-Match without their quotes, ``*`` as itself (RFC 9110 §13.1.2)."""
-    text = ",".join(values).encode("utf-8", "replace")
-    return frozenset({b"*"}) if text.strip() == b"*" else frozenset(_ETAG.findall(text))
-
-
-def _http_date_s(headers: CIMultiDictProxy[str]) -> int | None:
-    """Return If-Modified-Since in POSIX seconds, None if there is none or it is no date."""
-    text = headers.get(hdrs.IF_MODIFIED_SINCE)
-    if text is None:
-        return None
-    try:
-        return int(parsedate_to_datetime(text).timestamp())
-    except (ValueError, TypeError, OverflowError):
-        return None
+    # The answer path tells ``*`` from tags by its look, and no answer of ours has ``"*"`` for its tag.
+    tags = (tag for _is_weak, tag in entity_tags(",".join(fields)) if tag != "*")
+    return frozenset(b"*" if tag is None else tag.encode("utf-8", "replace") for tag in tags)

@@ -14,7 +14,7 @@ Source: RFC 9110 §8.8.3, §13.1, §13.2.2, §14.1-14.2, §5.6.7.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -93,19 +93,28 @@ def http_date_s(text: str | None) -> int | None:
         return None
 
 
-def _has_tag(field: str, etag: str, *, strong: bool) -> bool:
-    """Say whether a list of entity tags holds *etag*; ``*`` holds every one."""
+def entity_tags(field: str) -> Iterator[tuple[bool, str | None]]:
+    """Yield what a list of entity tags holds: whether it is weak, and the tag without its quotes.
+
+    ``*`` is yielded as None, as it is no tag: ``"*"`` is one.  Ends where the list is malformed.
+    """
     at = 0
     while at < len(field):
         found = _TAG.match(field, at)
         if found is None:
             # Not a list of tags from here on; what was read before counts.
-            return False
+            return
         weak, tag, any_tag = found.groups()
-        if any_tag or (tag == etag and not (strong and weak)):
-            return True
+        if any_tag or tag is not None:
+            yield weak is not None, tag
         at = found.end()
-    return False
+
+
+def _has_tag(field: str, etag: str, *, strong: bool) -> bool:
+    """Say whether a list of entity tags holds *etag*; ``*`` holds every one."""
+    return any(
+        tag is None or (tag == etag and not (strong and is_weak)) for is_weak, tag in entity_tags(field)
+    )
 
 
 def _is_same(if_range: str, etag: str, last_modified_s: int, now_s: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import re
 import socket
 import struct
 import time
@@ -260,6 +261,30 @@ def _says_nothing_of_ours(answer: bytes) -> None:
         assert word not in body(answer).lower()
     assert b"\r\ndate:" in head
     assert 200 <= status(answer) < 500
+
+
+def test_a_copy_is_known_by_its_tag_and_never_by_a_date(host: Host) -> None:
+    """If-None-Match is a list of tags, ``"*"`` one like any other; If-Modified-Since is nothing."""
+    der = host.ca.request(1)
+    found = re.search(rb'(?i)\r\netag: ("[^"]+")', ask(host.port, get_request(der)))
+    assert found is not None
+    tag = found[1].decode()
+    date = "If-Modified-Since: Fri, 31 Dec 2100 00:00:00 GMT\r\n"
+    for lines, expected in {
+        f"If-None-Match: {tag}\r\n": 304,
+        f'If-None-Match: "x",W/{tag}\r\n': 304,
+        f'If-None-Match: "x"\r\nIf-None-Match: {tag}\r\n': 304,
+        "If-None-Match: *\r\n": 304,
+        'If-None-Match: "*"\r\n': 200,
+        'If-None-Match: x", *\r\n': 200,
+        "If-None-Match:\r\n": 200,
+        date: 200,
+        f'{date}If-None-Match: "x"\r\n': 200,
+    }.items():
+        assert (status(ask(host.port, get_request(der, headers="Host: x\r\n" + lines))), lines) == (
+            expected,
+            lines,
+        )
 
 
 def test_cut_at_every_octet_it_is_the_same(host: Host) -> None:
