@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import HttpVersion11
+from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
@@ -192,6 +192,9 @@ class Application:
             lane.request_ends()
 
     async def _route(self, request: web.BaseRequest, lane: Lane) -> web.StreamResponse:
+        if request.version not in (HttpVersion10, HttpVersion11):
+            # The parser takes a request line without a version for HTTP/0.9, whose answers have no head.
+            return self._say(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, close=True)
         target = request.raw_path
         if not target.startswith("/"):
             # Absolute form (RFC 9112 §3.2.2); whom it names does not matter here.

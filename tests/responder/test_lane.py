@@ -138,6 +138,12 @@ def messages(host: Host) -> dict[str, bytes]:
         "bare LF": get.replace(b"\r\nHost", b"\nHost"),
         "NUL": get_request(der, headers="Host: x\r\nX: a\0b\r\n"),
         "HTTP/9.9": get_request(der, "9.9"),
+        "HTTP/0.9": b"GET /ocsp/" + path + b"\r\n\r\n",
+        "HTTP/0.9 with a space": b"GET /ocsp/" + path + b" \r\n\r\n",
+        "HTTP/0.9 said": get_request(der, "0.9"),
+        "HTTP/0.9 and more": b"GET /ocsp/" + path + b"\r\n\r\n" + get,
+        "HTTP/0.9 CRL": b"GET /crl/sign/g1/all/complete.crl\r\n\r\n",
+        "HTTP/2.0": get_request(der, "2.0"),
         "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
         "64 KB header": get_request(der, headers="Host: x\r\nX: " + "a" * 65_536 + "\r\n"),
@@ -210,6 +216,12 @@ EXPECTED = {
     "bare LF": "400",
     "NUL": "400",
     "HTTP/9.9": "400",
+    "HTTP/0.9": "505",
+    "HTTP/0.9 with a space": "400",
+    "HTTP/0.9 said": "505",
+    "HTTP/0.9 and more": "400",
+    "HTTP/0.9 CRL": "505",
+    "HTTP/2.0": "505",
     "HTTP/2 preface": "400",
     "TLS hello": "400",
     "64 KB header": "431",
@@ -260,7 +272,7 @@ def _says_nothing_of_ours(answer: bytes) -> None:
         assert word not in head
         assert word not in body(answer).lower()
     assert b"\r\ndate:" in head
-    assert 200 <= status(answer) < 500
+    assert 200 <= status(answer) < 500 or status(answer) in (501, 505)
 
 
 def test_a_copy_is_known_by_its_tag_and_never_by_a_date(host: Host) -> None:
