@@ -195,6 +195,10 @@ class Application:
         if request.version not in (HttpVersion10, HttpVersion11):
             # The parser takes a request line without a version for HTTP/0.9, whose answers have no head.
             return self._say(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, close=True)
+        coding = request.headers.get(hdrs.TRANSFER_ENCODING)
+        if coding is not None and coding.strip().lower() != "chunked":
+            # The body is something else packed up, which we do not unpack (RFC 9112 §6.1).
+            return self._say(request, HTTPStatus.NOT_IMPLEMENTED, close=True)
         target = request.raw_path
         if not target.startswith("/"):
             # Absolute form (RFC 9112 §3.2.2); whom it names does not matter here.
