@@ -196,9 +196,7 @@ def _what(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         "machine": f"{model}, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "nginx": Nginx.version(),
-        "packages": {
-            name: metadata.version(name) for name in ("uvloop", "httptools", "aiohttp", "cryptography")
-        },
+        "packages": {name: metadata.version(name) for name in ("uvloop", "aiohttp", "cryptography")},
         "response_bytes": size,
         "unit": "CPU microseconds of the server process per request; ratio certstatus / nginx per round",
         "access": "registered, counting on",

@@ -41,7 +41,6 @@ from certstatus.errors import AlreadyServed, CertStatusError, ConfigError, Serve
 from certstatus.processes import Identity
 
 ALL, PUBLISHER, RESPONDER = "all", "publisher", "responder"
-PARTS = (ALL, PUBLISHER, RESPONDER)
 
 Say = Callable[[str], None]
 
@@ -155,6 +154,10 @@ class Supervisor:
         tls = self._bind(stack, responder.bind, responder.tls_port, count if responder.tls_port else 0)
         admin = self._bind(stack, responder.admin_bind, responder.admin_port, 1 if count else 0)
         is_private = not self.config.valkey.url
+        if is_private and self._part == RESPONDER:
+            # A private server of its own would be empty for ever: the two sides meet in one.
+            expected = "the publisher's server, as --only responder is given"
+            raise ConfigError(self.config.file, "valkey.url", expected, "")
         self.config = replace(
             self.config,
             valkey=replace(self.config.valkey, url=private_valkey.valkey_url(self.config)),

@@ -202,6 +202,9 @@ def test_a_responder_host_apart_meets_the_publisher_only_in_valkey(served: Serve
     """Two state folders, one Valkey: the host has no store and no CA key, and answers all the same."""
     other = Served(tmp_path / "osaka")
     other.state.mkdir(parents=True)
+    other.config.write_text('[responder]\nhost = "osaka-1"\n')
+    alone = other.run("serve", "--only", "responder", expect=78)
+    assert "valkey.url" in alone.stderr
     other.config.write_text(
         f'[valkey]\nurl = "unix://{socket_path(served.state)}"\n[responder]\nhost = "osaka-1"\n'
     )
