@@ -140,6 +140,12 @@ class SnapshotError(IntegrityError):
     """A snapshot file or chunk has the wrong length, checksum or layout."""
 
 
+class BackupDamaged(IntegrityError):
+    """A file is no backup, or something in it is missing, too much or altered."""
+
+    exit_code = EXIT_DATA
+
+
 class CRLCheckFailed(IntegrityError):
     """A CRL differs from what it must contain; *findings* lists how."""
 

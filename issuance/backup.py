@@ -36,7 +36,7 @@ import sqlalchemy as sa
 
 from certstatus import __version__
 from certstatus.durable import sync_folder
-from certstatus.errors import IntegrityError, StoreError
+from certstatus.errors import BackupDamaged, StoreError
 from issuance import schema
 from issuance.store import Store, StoreState
 
@@ -235,28 +235,53 @@ def _member(path: Path) -> Member:
 def opened(path: Path, work_folder: Path) -> Iterator[OpenedBackup]:
     """Unpack the backup at *path* below *work_folder* and check it; removed again at the end.
 
-    Raises: StoreError — not a backup, or made by another version; IntegrityError — a file in it is
-            missing, too much, or not what the manifest says.
+    Raises: BackupDamaged — not a backup, cut short, or a file in it is missing, too much or not what
+            the manifest says; StoreError — it cannot be read, or another version made it.
     """
     folder = Path(tempfile.mkdtemp(prefix=".restore-", dir=work_folder))
     try:
+        _unpack(path, folder)
+        manifest = _read_manifest(path, folder)
         try:
-            with tarfile.open(path, "r:") as tar:
-                tar.extractall(folder, filter="data")
-            manifest = json.loads((folder / _MANIFEST).read_bytes())
-        except (tarfile.TarError, OSError, ValueError) as exc:
-            raise StoreError(f"{path}: not a backup: {exc}") from exc
-        if manifest.get("format") != FORMAT:
-            raise StoreError(f"{path}: backup format {manifest.get('format')}, this version reads {FORMAT}")
-        if manifest["schema_revision"] != schema.SCHEMA_REVISION:
-            raise StoreError(
-                f"{path}: schema revision {manifest['schema_revision']}, this version restores"
-                f" {schema.SCHEMA_REVISION}; restore it with the version that made it"
-            )
-        _check_files(folder, manifest["files"])
-        yield OpenedBackup(folder, manifest)
+            found = OpenedBackup(folder, manifest)
+            _check_files(folder, manifest["files"])
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise BackupDamaged(f"{path}: not a backup: its manifest lacks something") from exc
+        yield found
     finally:
         shutil.rmtree(folder)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Messages never name *folder*: it means nothing to whoever reads them, and is gone by then."""
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as exc:
+        raise BackupDamaged(f"{path}: not a backup: {exc.tarinfo.name} leads out of it") from exc
+    except (tarfile.TarError, ValueError, EOFError, OverflowError) as exc:
+        raise BackupDamaged(f"{path}: not a backup: {exc}") from exc
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as exc:
+        raise BackupDamaged(f"{path}: not a backup: two of its members have one name") from exc
+    except OSError as exc:
+        raise StoreError(f"{path}: not a backup that can be read: {exc.strerror}") from exc
+
+
+def _read_manifest(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError) as exc:
+        raise BackupDamaged(f"{path}: not a backup: no readable {_MANIFEST} in it") from exc
+    if not isinstance(manifest, dict):
+        raise BackupDamaged(f"{path}: not a backup: {_MANIFEST} is no object")
+    if manifest.get("format") != FORMAT:
+        raise StoreError(f"{path}: backup format {manifest.get('format')}, this version reads {FORMAT}")
+    if manifest.get("schema_revision") != schema.SCHEMA_REVISION:
+        raise StoreError(
+            f"{path}: schema revision {manifest.get('schema_revision')}, this version restores"
+            f" {schema.SCHEMA_REVISION}; restore it with the version that made it"
+        )
+    return manifest
 
 
 def _check_files(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
@@ -266,7 +291,7 @@ def _check_files(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
         if path.is_file() and path.relative_to(folder).as_posix() != _MANIFEST
     }
     for name in sorted(found ^ expected.keys()):
-        raise IntegrityError(f"backup: {name} is {'not in the manifest' if name in found else 'missing'}")
+        raise BackupDamaged(f"backup: {name} is {'not in the manifest' if name in found else 'missing'}")
     for name, member in expected.items():
         if _member(folder / name) != Member(**member):
-            raise IntegrityError(f"backup: {name} is not what the manifest says")
+            raise BackupDamaged(f"backup: {name} is not what the manifest says")

@@ -98,8 +98,8 @@ def restore(
     Takes:  ``crl_folders``: further places with published CRLs, for instance a responder host's
             copies; ``last_seq``: the highest number ever seen in a beat, if known.
     Safe to run again after it was interrupted.  What was there is kept beside it, by another name.
-    Raises: StoreError — no backup, or the installation is being served; IntegrityError — the backup is
-            damaged; KeyFileError — it has no index key.
+    Raises: StoreError — it cannot be read, or the installation is being served; BackupDamaged — it is no
+            backup, or a damaged one; KeyFileError — it has no index key.
     """
     state.mkdir(parents=True, exist_ok=True)
     with _nobody_serves(state), backup.opened(backup_path, state) as opened:

@@ -20,7 +20,7 @@ from store_cases import INDEX_KEY, START_MS
 
 from certstatus import clock
 from certstatus.changes import ChangeKind, first_chain, next_chain, unpack_change
-from certstatus.errors import IntegrityError, StoreError
+from certstatus.errors import EXIT_DATA, BackupDamaged, StoreError
 from issuance import profiles, schema
 from issuance.backup import backup
 from issuance.ca_keys import CAKeyFolder
@@ -445,7 +445,7 @@ def test_a_damaged_backup_is_refused(
     altered = rewrite(installation.backup(), change)
     before = installation.store.state()
     installation.store.close()
-    with pytest.raises(IntegrityError, match=match):
+    with pytest.raises(BackupDamaged, match=match):
         restore(altered, installation.state, installation.url, _LATER_MS)
     assert installation.reopen().state() == before
 
@@ -455,9 +455,10 @@ def test_what_is_no_backup_is_refused(sqlite_installation: Installation, tmp_pat
     state = tmp_path / "empty"
     url = f"sqlite:///{state / 'store.db'}"
     (tmp_path / "text").write_text("hello")
-    for name in ("text", "absent"):
-        with pytest.raises(StoreError, match="not a backup"):
-            restore(tmp_path / name, state, url, _LATER_MS)
+    with pytest.raises(BackupDamaged, match="not a backup"):
+        restore(tmp_path / "text", state, url, _LATER_MS)
+    with pytest.raises(StoreError, match="not a backup"):
+        restore(tmp_path / "absent", state, url, _LATER_MS)
     assert not (state / "store.db").exists()
     made = sqlite_installation.backup()
 
@@ -467,6 +468,38 @@ def test_what_is_no_backup_is_refused(sqlite_installation: Installation, tmp_pat
 
     with pytest.raises(StoreError, match="backup format 2, this version reads 1"):
         restore(rewrite(made, newer), state, url, _LATER_MS)
+
+
+def test_a_broken_tar_is_bad_data_and_says_so(sqlite_installation: Installation, tmp_path: Path) -> None:
+    """Empty, cut short anywhere, without content, or garbage: exit code 65, and no name of our own making."""
+    installation = sqlite_installation
+    make_issuing(installation.store, installation.keys)
+    whole = installation.backup().read_bytes()
+    manifest = json.dumps({"format": 1, "schema_revision": schema.SCHEMA_REVISION}).encode()
+    with tarfile.open(tmp_path / "bare.tar", "w") as tar:
+        entry = tarfile.TarInfo("manifest.json")
+        entry.size = len(manifest)
+        tar.addfile(entry, io.BytesIO(manifest))
+    with tarfile.open(tmp_path / "outside.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../outside"), io.BytesIO())
+    cuts = {f"cut at {at}": whole[:at] for at in (100, 512, 700, len(whole) // 2, len(whole) - 20_000)}
+    broken = cuts | {
+        "empty": b"",
+        "zeros": bytes(10_240),
+        "garbage": bytes(range(1, 256)) * 200,
+        "bare": (tmp_path / "bare.tar").read_bytes(),
+        "outside": (tmp_path / "outside.tar").read_bytes(),
+    }
+    state = tmp_path / "target"
+    for name, content in broken.items():
+        path = tmp_path / "broken.tar"
+        path.write_bytes(content)
+        with pytest.raises(BackupDamaged) as caught:
+            restore(path, state, f"sqlite:///{state / 'store.db'}", _LATER_MS)
+        assert caught.value.exit_code == EXIT_DATA, name
+        assert ".restore-" not in str(caught.value), name
+        assert str(state) not in str(caught.value), name
+        assert [item.name for item in state.iterdir()] == ["lock"], name
 
 
 def test_a_backup_is_of_one_moment(installation: Installation) -> None:
