@@ -3,7 +3,7 @@
 Knows: that the restored store begins a new, later epoch; that its sequence and CRL numbers start
 above anything that can have been published; that revocations found in published CRLs (and in the
 store that is being replaced, where it can still be read) are recorded anew, also for certificates
-of which the backup knows nothing.
+of which the backup knows nothing; that hosts elsewhere may still answer from before the restore.
 Does not know: how a backup is laid out (``backup``), or what Valkey and the responders do with a
 new epoch.
 Source: Act arts. 15(1), 34(1) (no way back from a revocation); RFC 5280 §5.2.3 (CRL numbers).
@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import shutil
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.provisions import ProvisionCell
 from issuance.published_crls import PublishedState, read_published
 from issuance.schema import CertificateState
-from issuance.store import Store, StoreState, make_epoch
+from issuance.store import DEFAULT_LEASE_MS, Store, StoreState, make_epoch
 from issuance.transitions import CERTIFICATE_HOLD
 from issuance.verifiers import publish_entitlements
 
@@ -45,6 +46,8 @@ from issuance.verifiers import publish_entitlements
 SEQ_GAP = 1_000_000
 CRL_NUMBER_GAP = 1_000
 _FENCE_GAP = 1_000_000
+# Stands for all workers of a host; their own slots count from 0.
+_ANY_SLOT = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class _Before:
     state: StoreState | None = None
     crl_numbers: dict[tuple[int, str], int] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)
+    hosts: set[str] = field(default_factory=set)
+    lease_ends: dict[str, int] = field(default_factory=dict)
     revoked: dict[tuple[bytes, bytes], _Revoked] = field(default_factory=dict)
     provisions: list[ProvisionCell] = field(default_factory=list)
 
@@ -92,11 +97,13 @@ def restore(
     *,
     crl_folders: Sequence[Path] = (),
     last_seq: int = 0,
+    lease_ms: int = DEFAULT_LEASE_MS,
 ) -> RestoreReport:
     """Make the installation in *state* and the store at *url* anew from a backup.
 
     Takes:  ``crl_folders``: further places with published CRLs, for instance a responder host's
-            copies; ``last_seq``: the highest number ever seen in a beat, if known.
+            copies; ``last_seq``: the highest number ever seen in a beat, if known; ``lease_ms``: how long
+            a host that knows nothing of the restore may go on answering from before it.
     Safe to run again after it was interrupted.  What was there is kept beside it, by another name.
     Raises: StoreError — it cannot be read, or the installation is being served; BackupDamaged — it is no
             backup, or a damaged one; KeyFileError — it has no index key.
@@ -117,7 +124,9 @@ def restore(
                 for rows in opened.rows(table):
                     connection.execute(sa.insert(table), rows)
             published = read_published(folders, read_issuers(connection), opened.state.time_ms // 1000)
-            return _begin_epoch(connection, opened, before, published, index_key, now_ms, last_seq)
+            report = _begin_epoch(connection, opened, before, published, index_key, now_ms, last_seq)
+            _lease_hosts(connection, before, _host_here(state), lease_ms)
+            return report
 
 
 # --- the new epoch -----------------------------------------------------------------------------------
@@ -145,9 +154,8 @@ def _begin_epoch(
     connection.execute(
         sa.insert(schema.epoch).values(epoch=epoch, base_seq=base_seq, started_ms=time_ms, cause="restored")
     )
-    # Those of the old epoch: snapshots lie before the base, workers and publishers are gone.
+    # Those of the old epoch: snapshots lie before the base.
     connection.execute(sa.delete(schema.publication))
-    connection.execute(sa.delete(schema.worker_lease))
     _lift_fences(connection, before)
     _lift_crl_numbers(connection, before, published)
     # What was provided was provided, whatever becomes of the register.
@@ -163,6 +171,39 @@ def _begin_epoch(
     connection.execute(sa.update(schema.store_state).values(seq=act.seq, chain=act.chain))
     crls = sum(item.crls for item in published.values())
     return RestoreReport(epoch, base_seq, act.seq, again, unknown, crls)
+
+
+def _lease_hosts(connection: sa.Connection, before: _Before, host_here: str | None, lease_ms: int) -> None:
+    """Put one lease per host in the place of its workers' leases.
+
+    A host elsewhere has not heard of the restore and answers from the old epoch until its index is too
+    old; whoever revokes before that must wait for it.  Which workers it had is not known for sure.
+    """
+    table = schema.responder_host
+    enrolled = set(connection.execute(sa.select(table.c.host).where(table.c.ended_ms.is_(None))).scalars())
+    time_ms = connection.execute(sa.select(schema.store_state.c.time_ms)).scalar_one()
+    connection.execute(sa.delete(schema.worker_lease))
+    # Nobody serves here, or the installation's lock would not have been ours.
+    for host in sorted((enrolled | before.hosts) - {host_here}):
+        connection.execute(
+            sa.insert(schema.worker_lease).values(
+                host=host,
+                slot=_ANY_SLOT,
+                incarnation="before restore",
+                lease_until_ms=max(time_ms + lease_ms, before.lease_ends.get(host, 0)),
+                applied_seq=0,
+            )
+        )
+
+
+def _host_here(state: Path) -> str | None:
+    """Return the name of the responder host in the installation itself, if there is one."""
+    try:
+        name = tomllib.loads((state / "host" / "host.toml").read_text(encoding="utf-8")).get("name")
+    except (OSError, ValueError):
+        # Then it is waited for like any other.
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _lift_fences(connection: sa.Connection, before: _Before) -> None:
@@ -309,6 +350,19 @@ def _read_before(url: str) -> _Before:
             }
             before.fences = {
                 item.name: item.fence for item in connection.execute(sa.select(schema.publisher_lease))
+            }
+            hosts = schema.responder_host
+            before.hosts = set(
+                connection.execute(sa.select(hosts.c.host).where(hosts.c.ended_ms.is_(None))).scalars()
+            )
+            leases = schema.worker_lease
+            before.lease_ends = {
+                item.host: item.ends
+                for item in connection.execute(
+                    sa.select(leases.c.host, sa.func.max(leases.c.lease_until_ms).label("ends")).group_by(
+                        leases.c.host
+                    )
+                )
             }
             before.provisions = [
                 ProvisionCell(*item) for item in connection.execute(sa.select(schema.provision))

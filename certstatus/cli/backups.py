@@ -56,6 +56,7 @@ def restore(
     Revocations found in published CRLs are recorded again.  Stop `serve` first; start it afterwards.
     """
     from certstatus import clock
+    from certstatus.leases import LEASE_SLACK_MS
     from certstatus.responder_host import copy_shared_keys, make_host
     from issuance.responder_certs import enroll_host
     from issuance.restore import restore as restore_backup
@@ -67,7 +68,13 @@ def restore(
         state = installation.config_path.absolute().parent
         url = store_url or f"sqlite:///{state / 'store.db'}"
     report = restore_backup(
-        file, state, url, clock.now_ms(), crl_folders=list(crl_folders), last_seq=last_seq
+        file,
+        state,
+        url,
+        clock.now_ms(),
+        crl_folders=list(crl_folders),
+        last_seq=last_seq,
+        lease_ms=installation.config.index.age_max_s * 1000 + LEASE_SLACK_MS,
     )
     # Host keys are not in a backup: an existing host keeps its own, a new machine gets one.
     host_key = make_host(state / "host", installation.config.responder.host)
