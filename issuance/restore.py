@@ -3,7 +3,8 @@
 Knows: that the restored store begins a new, later epoch; that its sequence and CRL numbers start
 above anything that can have been published; that revocations found in published CRLs (and in the
 store that is being replaced, where it can still be read) are recorded anew, also for certificates
-of which the backup knows nothing; that hosts elsewhere may still answer from before the restore.
+of which the backup knows nothing, and so are that store's holds, CA-key events, ended or added
+verifiers and dropped responder certificates; that hosts elsewhere may still answer from before the restore.
 Does not know: how a backup is laid out (``backup``), or what Valkey and the responders do with a
 new epoch.
 Source: Act arts. 15(1), 34(1) (no way back from a revocation); RFC 5280 §5.2.3 (CRL numbers).
@@ -15,6 +16,7 @@ What cannot be brought back: issue records made after the backup.  Their certifi
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -39,13 +41,14 @@ from issuance.provisions import ProvisionCell
 from issuance.published_crls import PublishedState, read_published
 from issuance.schema import CertificateState
 from issuance.store import DEFAULT_LEASE_MS, Store, StoreState, make_epoch
-from issuance.transitions import CERTIFICATE_HOLD
+from issuance.transitions import CA_COMPROMISE, CERTIFICATE_HOLD
 from issuance.verifiers import publish_entitlements
 
 # What may have been published beyond the last trace of it that was found.
 SEQ_GAP = 1_000_000
 CRL_NUMBER_GAP = 1_000
 _FENCE_GAP = 1_000_000
+_REPLACED = "the replaced store"
 # Stands for all workers of a host; their own slots count from 0.
 _ANY_SLOT = -1
 
@@ -76,6 +79,11 @@ class _Revoked(NamedTuple):
     told_by: str
 
 
+class _KeyEvent(NamedTuple):
+    seq: int
+    recorded_ms: int
+
+
 @dataclass(slots=True)
 class _Before:
     """What the replaced store still had to say, if it could be read."""
@@ -85,7 +93,11 @@ class _Before:
     fences: dict[str, int] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     lease_ends: dict[str, int] = field(default_factory=dict)
+    # By the issuer's key and the serial number; the others by the issuer's key, or as rows.
     revoked: dict[tuple[bytes, bytes], _Revoked] = field(default_factory=dict)
+    key_events: dict[bytes, _KeyEvent] = field(default_factory=dict)
+    responders: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
+    verifiers: list[dict[str, Any]] = field(default_factory=list)
     provisions: list[ProvisionCell] = field(default_factory=list)
 
 
@@ -110,7 +122,7 @@ def restore(
     """
     state.mkdir(parents=True, exist_ok=True)
     with _nobody_serves(state), backup.opened(backup_path, state) as opened:
-        before = _read_before(url)
+        before = _read_before(url, opened.state)
         # Files first: a store is never there without the keys its rows rely on.
         for top in ("ca", "secrets"):
             _put_files(opened, top, state, replace=True)
@@ -163,6 +175,9 @@ def _begin_epoch(
         provisions.record(connection, piece)
     act = Act(connection, base_seq, time_ms, first_chain(epoch))
     again, unknown = _record_again(act, read_issuers(connection), published, before, index_key)
+    _record_key_events(act, before)
+    _record_dropped(act, before)
+    _record_verifiers(act, before)
     act.record(ChangeKind.ISSUERS, ground="restored")
     publish_issuers(act)
     act.record(ChangeKind.ENTITLEMENTS, ground="restored")
@@ -259,6 +274,9 @@ def _record_again(
         state = published[issuer.issuer_id]
         # What a CRL says was published, so it goes before what only the lost store knew.
         for serial, entry in (*state.held.items(), *state.revoked.items()):
+            if serial in wanted and entry.reason == CERTIFICATE_HOLD != wanted[serial].reason:
+                # Revoked since, and there is no way back to a hold.
+                continue
             not_after_s = wanted[serial].not_after_s if serial in wanted else None
             wanted[serial] = _Revoked(
                 entry.reason, entry.revoked_at_s, entry.invalidity_s, not_after_s, f"CRL {entry.crl_number}"
@@ -305,6 +323,80 @@ def _record_unknown(
     )
 
 
+def _record_key_events(act: Act, before: _Before) -> None:
+    """Record CA-key events after the backup, last of all that concerns an issuer's certificates.
+
+    So each certificate that was revoked already has its own date and reason, and this one change revokes
+    whatever else there is and ends the issuing.
+    """
+    for issuer in read_issuers(act.connection):
+        event = before.key_events.get(issuer.spki_der)
+        if event is not None and issuer.key_event_seq is None:
+            detail = {"told_by": _REPLACED, "recorded_at": utc_text(event.recorded_ms)}
+            act.record(
+                ChangeKind.CA_KEY_EVENT,
+                issuer_id=issuer.issuer_id,
+                ground="restored",
+                detail=json.dumps(detail, sort_keys=True),
+            )
+
+
+def _record_dropped(act: Act, before: _Before) -> None:
+    """Bring back the responder certificates signed after the backup, and drop those dropped after it."""
+    table = schema.responder_certificate
+    issuer_ids = {issuer.spki_der: issuer.issuer_id for issuer in read_issuers(act.connection)}
+    for spki, values in before.responders:
+        issuer_id = issuer_ids.get(spki)
+        if issuer_id is None:
+            continue
+        which = sa.and_(table.c.issuer_id == issuer_id, table.c.serial == values["serial"])
+        row = act.connection.execute(sa.select(table.c.dropped_seq).where(which)).one_or_none()
+        if row is None:
+            request = values["request_sha256"]
+            taken = sa.select(table.c.serial).where(table.c.request_sha256 == request)
+            if act.connection.execute(taken).first() is not None:
+                # The same request, signed once on either side of an earlier restore: it has its answer.
+                request = hashlib.sha256(values["certificate_der"]).digest()
+            again = {"issuer_id": issuer_id, "request_sha256": request, "dropped_seq": None}
+            act.connection.execute(sa.insert(table).values({**values, **again}))
+        if values["dropped_seq"] is None or (row is not None and row.dropped_seq is not None):
+            continue
+        recorded = act.record(
+            ChangeKind.ISSUERS, issuer_id=issuer_id, ground="restored", detail=values["serial"]
+        )
+        act.connection.execute(sa.update(table).where(which).values(dropped_seq=recorded.seq))
+
+
+def _record_verifiers(act: Act, before: _Before) -> None:
+    """End the verifiers that were ended after the backup, and register again those added after it.
+
+    A number that was given out stays its verifier's: provisions are kept under it.
+    """
+    table = schema.verifier
+    known = {row.verifier_id: row for row in act.connection.execute(sa.select(table))}
+    services = {issuer.service for issuer in read_issuers(act.connection)}
+    for values in before.verifiers:
+        verifier_id = values["verifier_id"]
+        row = known.get(verifier_id)
+        ended, until_day = values["ended_seq"] is not None, values["until_day"]
+        if row is None:
+            # An agreement over a service that is no longer there entitles to nothing.
+            ended = ended or not services.issuperset(json.loads(values["grants"]))
+            recorded = act.record(ChangeKind.ENTITLEMENTS, ground="restored", detail=str(verifier_id))
+            again = {"registered_seq": recorded.seq, "ended_seq": recorded.seq if ended else None}
+            act.connection.execute(sa.insert(table).values({**values, **again}))
+            continue
+        if row.registered_seq != values["registered_seq"] or row.ended_seq is not None:
+            # Another one under the same number, or ended anyway.
+            continue
+        sooner = until_day is not None and (row.until_day is None or until_day < row.until_day)
+        if not ended and not sooner:
+            continue
+        recorded = act.record(ChangeKind.ENTITLEMENTS, ground="restored", detail=str(verifier_id))
+        change = {"ended_seq": recorded.seq} if ended else {"until_day": until_day}
+        act.connection.execute(sa.update(table).where(table.c.verifier_id == verifier_id).values(change))
+
+
 def _state_of(act: Act, issuer: IssuerRecord, serial: bytes) -> CertificateState | None:
     table = schema.certificate
     row = act.connection.execute(
@@ -334,7 +426,7 @@ def _detail(revoked: _Revoked) -> str:
 # --- the store that is replaced ----------------------------------------------------------------------
 
 
-def _read_before(url: str) -> _Before:
+def _read_before(url: str, backed_up: StoreState) -> _Before:
     """Return what the present store says, or nothing where there is none or it cannot be read."""
     before = _Before()
     try:
@@ -344,6 +436,9 @@ def _read_before(url: str) -> _Before:
     try:
         with store, store.reading(repeatable=True) as connection:
             row = connection.execute(sa.select(schema.store_state)).one()
+            before.state = StoreState(row.epoch, row.base_seq, row.seq, row.time_ms, row.chain)
+            # From an older store a hold may have been released since; nothing else here can be undone.
+            is_later = (row.epoch, row.seq) >= (backed_up.epoch, backed_up.seq)
             before.crl_numbers = {
                 (item.issuer_id, item.scope): item.last_number
                 for item in connection.execute(sa.select(schema.crl_scope))
@@ -367,29 +462,55 @@ def _read_before(url: str) -> _Before:
             before.provisions = [
                 ProvisionCell(*item) for item in connection.execute(sa.select(schema.provision))
             ]
-            before.revoked = dict(_revoked_before(connection))
-            before.state = StoreState(row.epoch, row.base_seq, row.seq, row.time_ms, row.chain)
+            issuers = {item.issuer_id: item for item in connection.execute(sa.select(schema.issuer))}
+            before.key_events = {
+                item.spki_der: _KeyEvent(item.key_event_seq, item.key_event_ms)
+                for item in issuers.values()
+                if item.key_event_seq is not None
+            }
+            before.verifiers = [
+                dict(item._mapping)
+                for item in connection.execute(
+                    sa.select(schema.verifier).order_by(schema.verifier.c.verifier_id)
+                )
+            ]
+            before.responders = [
+                (issuers[item.issuer_id].spki_der, dict(item._mapping))
+                for item in connection.execute(sa.select(schema.responder_certificate))
+            ]
+            spki = {number: item.spki_der for number, item in issuers.items()}
+            before.revoked.update(_revoked_before(connection, spki, before.key_events, holds=is_later))
     except (StoreError, sa.exc.DatabaseError):
         # Damaged: that is what backups are for.  What was read before the damage still counts.
         return before
     return before
 
 
-def _revoked_before(connection: sa.Connection) -> Iterator[tuple[tuple[bytes, bytes], _Revoked]]:
-    """Yield the revocations of the replaced store, by the issuer's key and the serial number."""
+def _revoked_before(
+    connection: sa.Connection, spki: dict[int, bytes], key_events: dict[bytes, _KeyEvent], *, holds: bool
+) -> Iterator[tuple[tuple[bytes, bytes], _Revoked]]:
+    """Yield what is revoked (with *holds*: or held) in the replaced store, by issuer's key and serial."""
     table = schema.certificate
-    spki = {row.issuer_id: row.spki_der for row in connection.execute(sa.select(schema.issuer))}
-    for row in connection.execute(sa.select(table).where(table.c.state == int(CertificateState.REVOKED))):
-        yield (
-            (spki[row.issuer_id], bytes.fromhex(row.serial)),
-            _Revoked(
-                row.reason,
-                row.revoked_at_ms // 1000,
-                row.invalidity_s,
-                row.not_after_s,
-                "the replaced store",
-            ),
-        )
+    for issuer_id, key in spki.items():
+        event = key_events.get(key)
+        wanted = table.c.state != int(CertificateState.VALID)
+        if event is not None:
+            # Revoked by the event, whether or not their own rows have been reached.
+            wanted = sa.or_(wanted, table.c.issued_seq < event.seq)
+        for row in connection.execute(sa.select(table).where(table.c.issuer_id == issuer_id, wanted)):
+            where = key, bytes.fromhex(row.serial)
+            if row.state != CertificateState.REVOKED and event is not None and row.issued_seq < event.seq:
+                yield (
+                    where,
+                    _Revoked(CA_COMPROMISE, event.recorded_ms // 1000, 0, row.not_after_s, _REPLACED),
+                )
+            elif row.state == CertificateState.REVOKED or holds:
+                yield (
+                    where,
+                    _Revoked(
+                        row.reason, row.revoked_at_ms // 1000, row.invalidity_s, row.not_after_s, _REPLACED
+                    ),
+                )
 
 
 # --- putting things in place -------------------------------------------------------------------------
