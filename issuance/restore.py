@@ -22,7 +22,7 @@ import os
 import secrets
 import shutil
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,13 +109,14 @@ def restore(
     *,
     crl_folders: Sequence[Path] = (),
     last_seq: int = 0,
-    lease_ms: int = DEFAULT_LEASE_MS,
+    lease_ms: int | Callable[[], int] = DEFAULT_LEASE_MS,
 ) -> RestoreReport:
     """Make the installation in *state* and the store at *url* anew from a backup.
 
     Takes:  ``crl_folders``: further places with published CRLs, for instance a responder host's
             copies; ``last_seq``: the highest number ever seen in a beat, if known; ``lease_ms``: how long
-            a host that knows nothing of the restore may go on answering from before it.
+            a host that knows nothing of the restore may go on answering from before it, or what tells
+            so once the backup's files are in place, its configuration among them.
     Safe to run again after it was interrupted.  What was there is kept beside it, by another name.
     Raises: StoreError — it cannot be read, or the installation is being served; BackupDamaged — it is no
             backup, or a damaged one; KeyFileError — it has no index key.
@@ -137,7 +138,8 @@ def restore(
                     connection.execute(sa.insert(table), rows)
             published = read_published(folders, read_issuers(connection), opened.state.time_ms // 1000)
             report = _begin_epoch(connection, opened, before, published, index_key, now_ms, last_seq)
-            _lease_hosts(connection, before, _host_here(state), lease_ms)
+            lasts_ms = lease_ms if isinstance(lease_ms, int) else lease_ms()
+            _lease_hosts(connection, before, _host_here(state), lasts_ms)
             return report
 
 

@@ -60,6 +60,7 @@ def restore(
     from certstatus.responder_host import copy_shared_keys, make_host
     from issuance.responder_certs import enroll_host
     from issuance.restore import restore as restore_backup
+    from issuance.store import DEFAULT_LEASE_MS
 
     if installation.config_path.exists():
         state, url = installation.config.state, store_url or installation.config.store_url
@@ -67,6 +68,13 @@ def restore(
         # A machine that has nothing yet: the configuration comes out of the backup.
         state = installation.config_path.absolute().parent
         url = store_url or f"sqlite:///{state / 'store.db'}"
+
+    def lease_ms() -> int:
+        # A backup without a configuration is restored all the same.
+        if not installation.config_path.exists():
+            return DEFAULT_LEASE_MS
+        return installation.config.index.age_max_s * 1000 + LEASE_SLACK_MS
+
     report = restore_backup(
         file,
         state,
@@ -74,7 +82,7 @@ def restore(
         clock.now_ms(),
         crl_folders=list(crl_folders),
         last_seq=last_seq,
-        lease_ms=installation.config.index.age_max_s * 1000 + LEASE_SLACK_MS,
+        lease_ms=lease_ms,
     )
     # Host keys are not in a backup: an existing host keeps its own, a new machine gets one.
     host_key = make_host(state / "host", installation.config.responder.host)

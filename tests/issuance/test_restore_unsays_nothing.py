@@ -121,7 +121,7 @@ def test_an_installation_alone_waits_for_nobody_after_a_restore(tmp_path: Path) 
 
 
 def test_a_new_machine_waits_for_the_one_it_replaces(tmp_path: Path) -> None:
-    """Without a host of its own even a host of the same name is elsewhere, for the usual lease."""
+    """Without a host of its own even a host of the same name is elsewhere, for a whole lease."""
     state = tmp_path / "state"
     store, _ = make_store(state)
     enroll(store, "here")
@@ -132,6 +132,16 @@ def test_a_new_machine_waits_for_the_one_it_replaces(tmp_path: Path) -> None:
     with Store.open(url) as restored:
         (lease,) = restored.leases()
         assert (lease.host, lease.lease_until_ms) == ("here", _LATER_MS + DEFAULT_LEASE_MS)
+    (state / "certstatus.toml").write_text("# 7 s\n")
+    with Store.open(f"sqlite:///{state / 'store.db'}") as store:
+        path = make_backup(store, state)
+    new = tmp_path / "newer"
+    url = f"sqlite:///{new / 'store.db'}"
+    # Its configuration comes out of the backup, and is there when it is asked.
+    told = {"# 7 s\n": 7_000}
+    restore(path, new, url, _LATER_MS, lease_ms=lambda: told[(new / "certstatus.toml").read_text()])
+    with Store.open(url) as restored:
+        assert restored.leases()[0].lease_until_ms == _LATER_MS + 7_000
 
 
 class Installation:
