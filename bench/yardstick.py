@@ -1,7 +1,7 @@
 """The yardstick: nginx, one worker, serving a static file of the same bytes.
 
-Knows: a configuration in which nginx does as little as it can (no log, sendfile off for a
-file this small changes nothing, open file cached), answers GET and POST alike, and keeps
+Knows: a configuration in which nginx does as little as it can (no log, the open
+file cached), answers GET and POST alike, and keeps
 connections as long as the subject does.  Does not know: the subject.
 """
 

@@ -4,7 +4,7 @@ Knows: every key name (all of one installation share a hash tag, so that a clust
 them on one node and scripts may touch them together) and the two scripts.
 Does not know: how to connect.
 
-Ownership: the publisher writes everything but ``ack`` and ``provisions`` and ``request``
+Ownership: the publisher writes everything but ``ack``, ``acks``, ``provisions`` and ``request``
 keys, which belong to the responder hosts; an ACL can hold them apart by key pattern.
 """
 

@@ -4,7 +4,7 @@ Knows: that a worker is live while its lease in the store of record runs, that t
 every worker before it answers, and that a worker which says nothing is waited for until its lease
 has run out: after that it answers nobody.
 Does not know: Valkey; the caller says how acknowledgements are read.
-Source: design of leases, ``certstatus.leases``; Act arts. 15(1), 34(1) (effect ends at recording).
+Source: ``certstatus.leases``; Act arts. 15(1), 34(1) (effect ends at recording).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Anything that is not as this publisher left it (an ID already there, a hole, a f
 failed-over server, entries taken away) means: start the stream anew from the current snapshot.
 Knows: the order of these acts, and that a beat names nothing that is not in Valkey yet.
 Does not know: how snapshots and CRLs are made (``builder``); it must never wait for either.
-Source: design of the feed in ARCHITECTURE.md; nothing here comes from an RFC.
+Source: ARCHITECTURE.md, "Life of a revocation"; nothing here comes from an RFC.
 """
 
 from __future__ import annotations
