@@ -18,10 +18,18 @@ from certstatus.changes import ChangeKind
 from issuance.store import Store
 
 
+def wait_for_the_start() -> None:
+    """Wait to be let go, if asked to, so that loading does not decide who writes beside whom."""
+    if "--wait" in sys.argv:
+        print("loaded", flush=True)
+        sys.stdin.readline()
+
+
 def write(url: str, first: int, count: int) -> dict[str, object]:
     """Issue *count* certificates one act each, revoking every third; report numbers and times."""
     recorded: list[tuple[int, int]] = []
     with Store.open(url) as store:
+        wait_for_the_start()
         for n in range(first, first + count):
             with store.writing(clock.now_ms) as act:
                 recorded.append((*record_issued(act, n),))
@@ -36,6 +44,7 @@ def bulk(url: str, first: int, count: int) -> dict[str, object]:
     recorded: list[tuple[int, int]] = []
     held: list[float] = []
     with Store.open(url) as store:
+        wait_for_the_start()
         n = first
         while n < first + count:
             with store.writing(clock.now_ms) as act:
@@ -51,6 +60,7 @@ def cut(url: str, count: int) -> dict[str, object]:
     """Take *count* cuts; report number and time of each."""
     cuts: list[tuple[int, int]] = []
     with Store.open(url) as store:
+        wait_for_the_start()
         for _ in range(count):
             taken = store.cut(clock.now_ms)
             cuts.append((taken.seq, taken.time_ms))
@@ -88,9 +98,5 @@ PROGRAMS = {
 }
 
 if __name__ == "__main__":
-    if "--wait" in sys.argv:
-        # How long a process takes to start must not decide who writes beside whom.
-        sys.argv.remove("--wait")
-        print("loaded", flush=True)
-        sys.stdin.readline()
-    print(json.dumps(PROGRAMS[sys.argv[1]](*sys.argv[2:])))
+    program, *arguments = [word for word in sys.argv[1:] if word != "--wait"]
+    print(json.dumps(PROGRAMS[program](*arguments)))
