@@ -13,8 +13,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from bench.cpu_time import cpu_ns
-
 _CONFIGURATION = """
 worker_processes 1;
 daemon off;
@@ -72,10 +70,6 @@ class Nginx:
                 return int(pids[0])
             time.sleep(0.05)
         raise RuntimeError("nginx has no worker after 5 s")
-
-    def cpu_ns(self) -> int:
-        """Return the worker's CPU time so far."""
-        return cpu_ns(self.worker_pid)
 
     def stop(self) -> None:
         """Stop nginx and wait for it."""

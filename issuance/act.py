@@ -32,7 +32,6 @@ _LOT_ROWS = 64
 
 ISSUED = "issued"
 RECOVERED = "recovered"
-IMPORTED = "imported"
 
 # Changes whose reason follows from what they are.
 _FIXED_REASONS: dict[ChangeKind, int | None] = {
