@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from certstatus.errors import ConfigError
 
@@ -114,6 +114,14 @@ class IssuerConfig:
     access: str = _choice("registered", "public", "registered")
     hold: bool = False
     expired: str = _choice("unknown", "unknown", "unauthorized", "last")
+    archive_cutoff_days: int = _number(0, 0, 36_525)
+    not_issued: str = _choice("unknown", "unknown", "unauthorized", "revoked")
+    issued_list: str = _choice("complete", "complete", "absent")
+    unlisted: str = _choice("unknown", "unknown", "good")
+    invalidity_date: bool = False
+    crl_id: bool = False
+    cert_hash: bool = False
+    both_hashes: bool = False
     validity_good_s: int = _number(900, 10, 864_000)
     validity_revoked_s: int = _number(3600, 10, 864_000)
     validity_unknown_s: int = _number(120, 10, 86_400)
@@ -242,6 +250,49 @@ def _check_value(value: Any, kind: type, limits: Mapping[str, Any], file: str, k
     return value
 
 
+STATUTORY_SERVICES = ("SIGN", "AUTH")
+
+
+class AnsweringPolicy(Protocol):
+    """The keys of an issuer's policy that can contradict each other, or the Act."""
+
+    @property
+    def hold(self) -> bool: ...
+
+    @property
+    def not_issued(self) -> str: ...
+
+    @property
+    def issued_list(self) -> str: ...
+
+    @property
+    def unlisted(self) -> str: ...
+
+
+def illegal_policy(service: str, policy: AnsweringPolicy) -> list[tuple[str, str]]:
+    """Return what in *policy* its service or its records do not allow: (key, what is expected).
+
+    A number that no complete list of issued certificates vouches for can be called neither
+    "revoked because never issued" nor, with such a list, "good because not revoked".
+    Source: Act arts. 14, 33 (no hold); RFC 6960 §2.2 (never issued).
+    """
+    found = []
+    statutory = service in STATUTORY_SERVICES
+    if statutory and policy.hold:
+        found.append(("hold", "false for SIGN and AUTH: the Act knows no hold"))
+    if statutory and policy.not_issued == "revoked":
+        found.append(
+            ("not_issued", "unknown or unauthorized for SIGN and AUTH: the Act revokes what was issued")
+        )
+    if statutory and policy.issued_list != "complete":
+        found.append(("issued_list", "complete for SIGN and AUTH: their register lists every certificate"))
+    if policy.issued_list != "complete" and policy.not_issued == "revoked":
+        found.append(("not_issued", "unknown or unauthorized: without a complete list of what was issued"))
+    if policy.issued_list == "complete" and policy.unlisted == "good":
+        found.append(("unlisted", 'unknown: with issued_list = "complete" only what is listed can be good'))
+    return found
+
+
 def _check_together(config: Config) -> None:
     """Refuse values that are each in range but wrong together."""
     file = config.file
@@ -266,8 +317,8 @@ def _check_together(config: Config) -> None:
             raise ConfigError(file, f"{key}.service", "upper-case letters and digits", issuer.service)
         if services.count(issuer.service) > 1:
             raise ConfigError(file, f"{key}.service", "each service once", issuer.service)
-        if issuer.service in ("SIGN", "AUTH") and issuer.hold:
-            raise ConfigError(file, f"{key}.hold", "false for SIGN and AUTH: the Act knows no hold", True)
+        for name, expected in illegal_policy(issuer.service, issuer):
+            raise ConfigError(file, f"{key}.{name}", expected, getattr(issuer, name))
         shortest = min(issuer.validity_good_s, issuer.validity_revoked_s, issuer.validity_unknown_s)
         if config.index.age_max_s * 2 > shortest:
             raise ConfigError(

@@ -24,6 +24,8 @@ class Issuer:
     ``names_der``: every encoding of the name seen in issued certificates, the CA
     certificate's own first.  ``spki_der``: SubjectPublicKeyInfo.  ``key_id``: the CA's SKI
     octets (AKI of what it issues).  ``certificates_der``: its CA certificates, newest first.
+    ``foreign_crl``: (thisUpdate, nextUpdate) in POSIX seconds of the newest CRL taken over from a CA
+    that revokes elsewhere: nothing is known beyond it; None where revocations are recorded here.
     ``dropped``: serials (hex) of responder certificates that must not sign any more.
     ``ca_key_event_ms``: when all its certificates were revoked at once (Act arts. 14, 33), or None.
     """
@@ -38,12 +40,19 @@ class Issuer:
     access: str = "registered"
     hold: bool = False
     expired: str = "unknown"
+    archive_cutoff_days: int = 0
+    not_issued: str = "unknown"
     issued_list: str = "complete"
     unlisted: str = "unknown"
+    invalidity_date: bool = False
+    crl_id: bool = False
+    cert_hash: bool = False
+    both_hashes: bool = False
     validity_good_s: int = 900
     validity_revoked_s: int = 3600
     validity_unknown_s: int = 120
     ca_key_event_ms: int | None = None
+    foreign_crl: tuple[int, int] | None = None
     dropped: tuple[str, ...] = field(default=())
 
     @property
@@ -64,12 +73,19 @@ class Issuer:
             "access": self.access,
             "hold": self.hold,
             "expired": self.expired,
+            "archive_cutoff_days": self.archive_cutoff_days,
+            "not_issued": self.not_issued,
             "issued_list": self.issued_list,
             "unlisted": self.unlisted,
+            "invalidity_date": self.invalidity_date,
+            "crl_id": self.crl_id,
+            "cert_hash": self.cert_hash,
+            "both_hashes": self.both_hashes,
             "validity_good_s": self.validity_good_s,
             "validity_revoked_s": self.validity_revoked_s,
             "validity_unknown_s": self.validity_unknown_s,
             "ca_key_event_ms": self.ca_key_event_ms,
+            "foreign_crl": None if self.foreign_crl is None else list(self.foreign_crl),
             "dropped": list(self.dropped),
         }
 
@@ -95,11 +111,16 @@ def read_issuer_table(content: dict[str, Any]) -> list[Issuer]:
 
 def _read_issuer(item: dict[str, Any]) -> Issuer:
     plain = dict(item)
+    foreign_crl = plain.pop("foreign_crl", None)
+    if foreign_crl is not None:
+        this_update_s, next_update_s = foreign_crl
+        foreign_crl = (int(this_update_s), int(next_update_s))
     return Issuer(
         names_der=tuple(bytes.fromhex(name) for name in plain.pop("names")),
         spki_der=bytes.fromhex(plain.pop("spki")),
         key_id=bytes.fromhex(plain.pop("key_id")),
         certificates_der=tuple(bytes.fromhex(item) for item in plain.pop("certificates")),
         dropped=tuple(plain.pop("dropped")),
+        foreign_crl=foreign_crl,
         **plain,
     )

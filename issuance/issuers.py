@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from certstatus.changes import ChangeKind
-from certstatus.config import IssuerConfig
+from certstatus.config import IssuerConfig, illegal_policy
 from certstatus.documents import encode_document
 from certstatus.errors import ConfigError, PolicyViolation, UnknownCertificate
 from certstatus.issuer_table import Issuer, issuer_table_content
@@ -44,6 +44,14 @@ class IssuerPolicy:
     access: str
     hold: bool
     expired: str
+    archive_cutoff_days: int
+    not_issued: str
+    issued_list: str
+    unlisted: str
+    invalidity_date: bool
+    crl_id: bool
+    cert_hash: bool
+    both_hashes: bool
     validity_good_s: int
     validity_revoked_s: int
     validity_unknown_s: int
@@ -71,12 +79,12 @@ class IssuerPolicy:
         return json.dumps(asdict(self), sort_keys=True)
 
     def check(self, service: str) -> None:
-        """Refuse a policy that the service's law does not allow.
+        """Refuse a policy that the service's law or its own records do not allow.
 
-        Raises: PolicyViolation — hold for one of the two statutory services.
+        Raises: PolicyViolation — see ``config.illegal_policy``.
         """
-        if self.hold and service in profiles.STATUTORY_SERVICES:
-            raise PolicyViolation(f"{service}: the Act knows no hold, so its policy cannot allow one")
+        for name, expected in illegal_policy(service, self):
+            raise PolicyViolation(f"{service}: {name} must be {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +334,14 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             access=record.policy.access,
             hold=record.policy.hold,
             expired=record.policy.expired,
+            archive_cutoff_days=record.policy.archive_cutoff_days,
+            not_issued=record.policy.not_issued,
+            issued_list=record.policy.issued_list,
+            unlisted=record.policy.unlisted,
+            invalidity_date=record.policy.invalidity_date,
+            crl_id=record.policy.crl_id,
+            cert_hash=record.policy.cert_hash,
+            both_hashes=record.policy.both_hashes,
             validity_good_s=record.policy.validity_good_s,
             validity_revoked_s=record.policy.validity_revoked_s,
             validity_unknown_s=record.policy.validity_unknown_s,

@@ -32,7 +32,6 @@ from issuance.ca_keys import CAKey, signature_hash
 
 SIGN = "SIGN"
 AUTH = "AUTH"
-STATUTORY_SERVICES = (SIGN, AUTH)
 
 CA_YEARS = 10
 RESPONDER_LIFE_S_MAX = 30 * clock.DAY_S

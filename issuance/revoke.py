@@ -15,8 +15,9 @@ from enum import Enum
 import sqlalchemy as sa
 
 from certstatus.changes import ChangeKind
+from certstatus.config import STATUTORY_SERVICES
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
-from issuance import profiles, schema
+from issuance import schema
 from issuance.act import RecordedChange, utc_text
 from issuance.issuers import issuer_by_id, publish_issuers
 from issuance.profiles import AUTH, SIGN
@@ -134,7 +135,7 @@ def revoke(
     """
     _check_invalidity(invalidity_s, now)
     if cause is not None:
-        if found.service in profiles.STATUTORY_SERVICES and found.service not in cause.services:
+        if found.service in STATUTORY_SERVICES and found.service not in cause.services:
             raise PolicyViolation(
                 f"{found.service}: {cause.label} ({cause.article}) is not one of its grounds"
             )
@@ -298,7 +299,7 @@ def check_reason(service: str, reason: int | None) -> int | None:
     """
     if reason is None or reason == UNSPECIFIED:
         return None
-    allowed = _STATUTORY_REASONS if service in profiles.STATUTORY_SERVICES else _REASONS
+    allowed = _STATUTORY_REASONS if service in STATUTORY_SERVICES else _REASONS
     if reason not in allowed:
         raise PolicyViolation(f"{service}: CRLReason {reason} is not one of {sorted(allowed)}")
     return reason
@@ -314,7 +315,7 @@ def _check_invalidity(invalidity_s: int, now: Now) -> None:
 
 
 def _require_hold(store: Store, found: FoundCertificate) -> None:
-    if found.service in profiles.STATUTORY_SERVICES:
+    if found.service in STATUTORY_SERVICES:
         raise PolicyViolation(f"{found.service}: the Act knows neither hold nor release")
     if not issuer_by_id(store, found.issuer_id).policy.hold:
         raise PolicyViolation(f"{found.service}: the issuer's policy has no hold")

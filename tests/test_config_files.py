@@ -138,6 +138,30 @@ def test_the_demos_file_is_the_one_that_init_uses() -> None:
             True,
         ),
         (
+            "[[issuer]]\nservice='AUTH'\nnot_issued='revoked'",
+            "issuer[0].not_issued",
+            "unknown or unauthorized for SIGN and AUTH: the Act revokes what was issued",
+            "revoked",
+        ),
+        (
+            "[[issuer]]\nservice='AUTH'\nissued_list='absent'",
+            "issuer[0].issued_list",
+            "complete for SIGN and AUTH: their register lists every certificate",
+            "absent",
+        ),
+        (
+            "[[issuer]]\nservice='A'\nissued_list='absent'\nnot_issued='revoked'",
+            "issuer[0].not_issued",
+            "unknown or unauthorized: without a complete list of what was issued",
+            "revoked",
+        ),
+        (
+            "[[issuer]]\nservice='A'\nunlisted='good'",
+            "issuer[0].unlisted",
+            'unknown: with issued_list = "complete" only what is listed can be good',
+            "good",
+        ),
+        (
             "[[issuer]]\nservice='A'\ncrl_validity_s=86400",
             "issuer[0].crl_validity_s",
             "more than crl_period_s",
