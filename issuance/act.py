@@ -18,11 +18,12 @@ import sqlalchemy as sa
 
 from certstatus import clock
 from certstatus.changes import NO_FINGERPRINT, ChangeKind, next_chain, pack_change
+from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.errors import IllegalTransition, PolicyViolation, StoreError, UnknownCertificate
 from issuance import schema
 from issuance.database import insert
 from issuance.schema import CertificateState
-from issuance.transitions import CA_COMPROMISE, CERTIFICATE_HOLD, Standing, standing_after
+from issuance.transitions import Standing, standing_after
 
 # A piecewise job ends its transaction after this long, so that with the commit it stays below 50 ms.
 PIECE_MS = 15
@@ -35,21 +36,8 @@ RECOVERED = "recovered"
 
 # Changes whose reason follows from what they are.
 _FIXED_REASONS: dict[ChangeKind, int | None] = {
-    ChangeKind.HELD: CERTIFICATE_HOLD,
-    ChangeKind.CA_KEY_EVENT: CA_COMPROMISE,
-}
-
-_REASON_NAMES = {
-    None: "no reason given",
-    0: "unspecified",
-    1: "keyCompromise",
-    2: "cACompromise",
-    3: "affiliationChanged",
-    4: "superseded",
-    5: "cessationOfOperation",
-    6: "certificateHold",
-    9: "privilegeWithdrawn",
-    10: "aACompromise",
+    ChangeKind.HELD: CRLReason.CERTIFICATE_HOLD,
+    ChangeKind.CA_KEY_EVENT: CRLReason.CA_COMPROMISE,
 }
 
 
@@ -358,11 +346,6 @@ def publish(connection: sa.Connection, kind: str, generation: int, sha256: bytes
     )
 
 
-def reason_name(reason: int | None) -> str:
-    """Return RFC 5280's name of a CRLReason number; None is "no reason given"."""
-    return _REASON_NAMES.get(reason, f"reason {reason}")
-
-
 def utc_text(posix_ms: int) -> str:
     """Return a time as people read it in messages: ``2026-11-24T05:29:23Z``, rounded down."""
     return datetime.fromtimestamp(posix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -372,7 +355,7 @@ def _since(standing: Standing, revoked_seq: int | None) -> str:
     if standing.revoked_at_ms is None:
         return ""
     return (
-        f" (since {utc_text(standing.revoked_at_ms)}, {reason_name(standing.reason)}, change {revoked_seq})"
+        f" (since {utc_text(standing.revoked_at_ms)}, {reason_text(standing.reason)}, change {revoked_seq})"
     )
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import sqlalchemy as sa
 
 from certstatus.changes import ChangeKind
+from certstatus.crl_reason import CRLReason
 from certstatus.errors import StoreError
 from issuance import schema
 from issuance.schema import CertificateState
-from issuance.transitions import CA_COMPROMISE, VALID, Standing, standing_after
+from issuance.transitions import VALID, Standing, standing_after
 
 if TYPE_CHECKING:
     from issuance.store import Store
@@ -246,7 +247,7 @@ def _revoked_by_event(
                 event_seq,
                 ChangeKind.REVOKED,
                 bytes.fromhex(row.serial),
-                CA_COMPROMISE,
+                CRLReason.CA_COMPROMISE,
                 event_ms,
                 row.not_after_s,
                 0,

@@ -18,23 +18,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from certstatus.crl_reason import CRLReason
 from issuance import profiles
 from issuance.issuers import IssuerRecord
-from issuance.transitions import CERTIFICATE_HOLD
-
-_REASON_NUMBERS = {
-    x509.ReasonFlags.unspecified: None,
-    x509.ReasonFlags.key_compromise: 1,
-    x509.ReasonFlags.ca_compromise: 2,
-    x509.ReasonFlags.affiliation_changed: 3,
-    x509.ReasonFlags.superseded: 4,
-    x509.ReasonFlags.cessation_of_operation: 5,
-    x509.ReasonFlags.certificate_hold: CERTIFICATE_HOLD,
-    x509.ReasonFlags.remove_from_crl: 8,
-    x509.ReasonFlags.privilege_withdrawn: 9,
-    x509.ReasonFlags.aa_compromise: 10,
-}
-_REMOVE_FROM_CRL = 8
 
 
 class PublishedEntry(NamedTuple):
@@ -157,12 +143,12 @@ def _follow(state: PublishedState, crl: x509.CertificateRevocationList, which: _
     for entry in crl:
         serial = profiles.serial_octets(entry.serial_number)
         reason = _reason(entry)
-        if reason == _REMOVE_FROM_CRL:
+        if reason == CRLReason.REMOVE_FROM_CRL:
             state.held.pop(serial, None)
             continue
         revoked_at_s = int(entry.revocation_date_utc.timestamp())
         found = PublishedEntry(reason, revoked_at_s, _invalidity_s(entry), which.number)
-        if reason == CERTIFICATE_HOLD:
+        if reason == CRLReason.CERTIFICATE_HOLD:
             state.held[serial] = found
         else:
             state.held.pop(serial, None)
@@ -174,7 +160,8 @@ def _reason(entry: x509.RevokedCertificate) -> int | None:
         flag = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
     except x509.ExtensionNotFound:
         return None
-    return _REASON_NUMBERS[flag]
+    reason = CRLReason[flag.name.upper()]
+    return None if reason is CRLReason.UNSPECIFIED else reason
 
 
 def _invalidity_s(entry: x509.RevokedCertificate) -> int:

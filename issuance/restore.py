@@ -31,17 +31,17 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from certstatus.changes import ChangeKind, fingerprint, first_chain
+from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.durable import sync_folder
 from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
 from issuance import backup, crl_register, database, provisions, schema
-from issuance.act import RECOVERED, Act, reason_name, utc_text
+from issuance.act import RECOVERED, Act, utc_text
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.provisions import ProvisionCell
 from issuance.published_crls import PublishedState, read_published
 from issuance.schema import CertificateState
 from issuance.store import DEFAULT_LEASE_MS, Store, StoreState, make_epoch
-from issuance.transitions import CA_COMPROMISE, CERTIFICATE_HOLD
 from issuance.verifiers import publish_entitlements
 
 # What may have been published beyond the last trace of it that was found.
@@ -276,7 +276,7 @@ def _record_again(
         state = published[issuer.issuer_id]
         # What a CRL says was published, so it goes before what only the lost store knew.
         for serial, entry in (*state.held.items(), *state.revoked.items()):
-            if serial in wanted and entry.reason == CERTIFICATE_HOLD != wanted[serial].reason:
+            if serial in wanted and entry.reason == CRLReason.CERTIFICATE_HOLD != wanted[serial].reason:
                 # Revoked since, and there is no way back to a hold.
                 continue
             not_after_s = wanted[serial].not_after_s if serial in wanted else None
@@ -285,7 +285,7 @@ def _record_again(
             )
         for serial, revoked in wanted.items():
             found = _state_of(act, issuer, serial)
-            held = revoked.reason == CERTIFICATE_HOLD
+            held = revoked.reason == CRLReason.CERTIFICATE_HOLD
             if found is CertificateState.REVOKED or (held and found is CertificateState.HELD):
                 continue
             if held and not issuer.policy.hold:
@@ -419,7 +419,7 @@ def _detail(revoked: _Revoked) -> str:
         {
             "told_by": revoked.told_by,
             "revoked_at": utc_text(revoked.revoked_at_s * 1000),
-            "reason": reason_name(revoked.reason),
+            "reason": reason_text(revoked.reason),
         },
         sort_keys=True,
     )
@@ -504,7 +504,9 @@ def _revoked_before(
             if row.state != CertificateState.REVOKED and event is not None and row.issued_seq < event.seq:
                 yield (
                     where,
-                    _Revoked(CA_COMPROMISE, event.recorded_ms // 1000, 0, row.not_after_s, _REPLACED),
+                    _Revoked(
+                        CRLReason.CA_COMPROMISE, event.recorded_ms // 1000, 0, row.not_after_s, _REPLACED
+                    ),
                 )
             elif row.state == CertificateState.REVOKED or holds:
                 yield (

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from certstatus.changes import ChangeKind
 from certstatus.config import STATUTORY_SERVICES
+from certstatus.crl_reason import CRLReason
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
 from issuance import schema
 from issuance.act import RecordedChange, utc_text
@@ -23,7 +24,6 @@ from issuance.issuers import issuer_by_id, publish_issuers
 from issuance.profiles import AUTH, SIGN
 from issuance.schema import CertificateState
 from issuance.store import Now, Store, read_clock
-from issuance.transitions import CA_COMPROMISE
 
 # CRLReason numbers that a revocation may carry (RFC 5280 §5.3.1): not certificateHold, which is a
 # hold; not removeFromCRL, which is no reason; 7 is unused.
@@ -53,7 +53,7 @@ class Cause(Enum):
     RECORD_DELETED = _Ground(5, (SIGN, AUTH), "12(ii), 31(i): resident record deleted")
     MOVED_OUT = _Ground(5, (AUTH,), "31(ii): no move-in notice in 30 days")
     CERTIFICATE_ERROR = _Ground(3, (SIGN, AUTH), "13, 32: error or omission in the certificate")
-    CA_KEY = _Ground(CA_COMPROMISE, (SIGN, AUTH), "14, 33: CA key leaked, lost or damaged")
+    CA_KEY = _Ground(CRLReason.CA_COMPROMISE, (SIGN, AUTH), "14, 33: CA key leaked, lost or damaged")
     DISCARDED = _Ground(None, (SIGN, AUTH), "discarded before hand-over")
 
     @property
@@ -278,7 +278,7 @@ def complete_ca_key_event(
                     .where(table.c.issued_seq.in_(found))
                     .values(
                         state=int(CertificateState.REVOKED),
-                        reason=CA_COMPROMISE,
+                        reason=CRLReason.CA_COMPROMISE,
                         revoked_at_ms=issuer.key_event_ms,
                         revoked_seq=issuer.key_event_seq,
                         changed_seq=issuer.key_event_seq,

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from certstatus import clock
 from certstatus.changes import ChangeKind
+from certstatus.crl_reason import reason_text
 from issuance import history, schema
-from issuance.act import reason_name, utc_text
+from issuance.act import utc_text
 from issuance.issuers import IssuerRecord, read_issuers
 from issuance.revoke import FoundCertificate
 from issuance.schema import CertificateState
@@ -104,7 +105,7 @@ def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
         not_before=None if row.not_before_s is None else utc_text(row.not_before_s * 1000),
         not_after=utc_text(row.not_after_s * 1000),
         revoked_at=utc_text(standing.revoked_at_ms) if revoked and standing.revoked_at_ms else None,
-        reason=reason_name(standing.reason) if revoked else None,
+        reason=reason_text(standing.reason) if revoked else None,
         invalidity=utc_text(standing.invalidity_s * 1000) if standing.invalidity_s else None,
         origin=row.origin,
         changes=tuple(changes),
@@ -130,7 +131,7 @@ def answer_for(issuer: IssuerRecord, standing: Standing, not_after_day: int, now
     since = utc_text(standing.revoked_at_ms or 0)
     if standing.state is CertificateState.HELD:
         return "revoked", f"on hold since {since}"
-    return "revoked", f"revoked since {since} ({reason_name(standing.reason)})"
+    return "revoked", f"revoked since {since} ({reason_text(standing.reason)})"
 
 
 def _shown(row: sa.Row[Any]) -> ShownChange:
@@ -138,7 +139,7 @@ def _shown(row: sa.Row[Any]) -> ShownChange:
         seq=row.seq,
         kind=ChangeKind(row.kind).name.lower().replace("_", "-"),
         recorded_at=utc_text(row.recorded_ms),
-        reason=None if row.reason is None else reason_name(row.reason),
+        reason=None if row.reason is None else reason_text(row.reason),
         ground=row.ground,
         detail=row.detail,
     )

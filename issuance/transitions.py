@@ -19,11 +19,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from certstatus.changes import ChangeKind
+from certstatus.crl_reason import CRLReason
 from certstatus.errors import IllegalTransition
 from issuance.schema import CertificateState
-
-CERTIFICATE_HOLD = 6
-CA_COMPROMISE = 2
 
 
 class Standing(NamedTuple):
@@ -58,11 +56,11 @@ def standing_after(
     if kind == ChangeKind.CA_KEY_EVENT:
         if state is CertificateState.REVOKED:
             return standing
-        return Standing(CertificateState.REVOKED, CA_COMPROMISE, recorded_ms, 0)
+        return Standing(CertificateState.REVOKED, CRLReason.CA_COMPROMISE, recorded_ms, 0)
     if kind == ChangeKind.HELD:
         if state is not CertificateState.VALID:
             raise IllegalTransition(f"is {state.name.lower()}, only a valid certificate can be held")
-        return Standing(CertificateState.HELD, CERTIFICATE_HOLD, recorded_ms, 0)
+        return Standing(CertificateState.HELD, CRLReason.CERTIFICATE_HOLD, recorded_ms, 0)
     if kind == ChangeKind.RELEASED:
         if state is not CertificateState.HELD:
             raise IllegalTransition(f"is {state.name.lower()}, only a held certificate can be released")

@@ -11,21 +11,18 @@ import click
 
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
+from certstatus.crl_reason import CRLReason
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from issuance.revoke import FoundCertificate
 
+# A hold is a command of its own, and removeFromCRL is no reason to revoke.
 _REASONS = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
+    reason.label: int(reason)
+    for reason in CRLReason
+    if reason not in (CRLReason.CERTIFICATE_HOLD, CRLReason.REMOVE_FROM_CRL)
 }
 
 

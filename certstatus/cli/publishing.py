@@ -9,22 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from certstatus.cli.context import Installation, pass_installation, table
+from certstatus.crl_reason import reason_text
 
 if TYPE_CHECKING:
     from certstatus.crl import CRLEntry, ParsedCRL
-
-_REASONS = {
-    0: "unspecified",
-    1: "keyCompromise",
-    2: "cACompromise",
-    3: "affiliationChanged",
-    4: "superseded",
-    5: "cessationOfOperation",
-    6: "certificateHold",
-    8: "removeFromCRL",
-    9: "privilegeWithdrawn",
-    10: "aACompromise",
-}
 
 
 @click.group
@@ -154,7 +142,7 @@ def _values(file: Path, parsed: ParsedCRL, entries: list[CRLEntry], findings: li
     from cryptography import x509
 
     issuer = x509.load_der_x509_crl(_der(file)).issuer
-    reasons = Counter(_REASONS.get(entry.reason or 0, str(entry.reason)) for entry in entries)
+    reasons = Counter(reason_text(entry.reason or 0) for entry in entries)
     return {
         "file": str(file),
         "kind": "complete" if parsed.base_number is None else "delta",
@@ -197,7 +185,7 @@ def _entry(entry: CRLEntry) -> dict[str, Any]:
     return {
         "serial": entry.serial.hex(),
         "revoked_at": _time(entry.revoked_at_s),
-        "reason": None if not entry.reason else _REASONS.get(entry.reason, str(entry.reason)),
+        "reason": None if not entry.reason else reason_text(entry.reason),
         "invalid_since": None if entry.invalidity_at_s is None else _time(entry.invalidity_at_s),
     }
 
