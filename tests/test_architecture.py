@@ -25,8 +25,9 @@ MAY_IMPORT = {
 ON_TOP = ("certstatus/cli/", "certstatus/supervisor.py")
 # Bytes in, bytes out: what reads and writes the formats touches no network, database or event loop.
 CODECS = [
-    *("beat", "cert_id", "changes", "counters", "crl", "crl_catalogue", "crl_reason", "der", "documents", "entitlements"),
-    *("extension", "index", "issuer_table", "leases", "ocsp_request", "ocsp_response", "oid", "snapshot"),
+    *("beat", "cert_id", "changes", "counters", "crl", "crl_catalogue", "crl_reason", "der", "documents"),
+    *("entitlements", "extension", "index", "issuer_table", "leases", "ocsp_request", "ocsp_response"),
+    *("oid", "snapshot"),
 ]
 NOT_IN_CODECS = {"aiohttp", "asyncio", "redis", "socket", "sqlalchemy", "uvloop"}
 MODULE_LINES_MAX = 800
