@@ -1,0 +1,179 @@
+"""One running installation for the whole folder, a client that counts, and who has proven which row.
+
+After every test that used ``wire``: a request on a fresh connection is answered, no log holds
+a traceback, nothing was answered as an error of ours, and the workers are the same processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from demo_service import Service, service_of
+from row_table import Proof
+from served_installation import Served
+from wire_client import Wire
+
+FOLDER = Path(__file__).parent
+_PROOF = pytest.StashKey[Proof]()
+_WIRES = pytest.StashKey[list[Wire]]()
+# 501 and 505 say what the client asked for that we do not do; the others that something is wrong here.
+_OUR_FAULTS = frozenset({500, 502, 503, 504})
+_INTERNAL_ERROR = bytes.fromhex("30030a0102")
+
+
+# --- who proves what ---------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the proof where hooks and the table's test find it."""
+    config.stash[_PROOF] = Proof()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note which rows a test names, also where it is not selected."""
+    if item.path.parent == FOLDER:
+        for mark in item.iter_markers("row"):
+            for row in mark.args:
+                item.config.stash[_PROOF].claim(row, item.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the table's test behind all others, and find out whether it may judge."""
+    last = [item for item in items if item.path == FOLDER / "test_table.py"]
+    items[:] = [item for item in items if item not in last] + last
+    proof = config.stash[_PROOF]
+    selected = {item.path for item in items if item.path.parent == FOLDER}
+    named = any("::" in word for word in config.args)
+    proof.is_whole = not named and selected == set(FOLDER.glob("test_*.py"))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Whoever leaves out a part of the folder proves nothing about the whole."""
+    for item in items:
+        if item.path.parent == FOLDER:
+            item.config.stash[_PROOF].is_whole = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note a test that passed and exchanged octets; what comes to light after it counts too."""
+    report = yield
+    passed = item.config.stash[_PROOF].passed
+    if call.when == "call" and report.passed:
+        if any(wire.exchanged for wire in item.stash.get(_WIRES, [])):
+            passed.add(item.nodeid)
+    elif not report.passed:
+        passed.discard(item.nodeid)
+    return report
+
+
+@pytest.fixture
+def proof(request: pytest.FixtureRequest) -> Proof:
+    """What the tests before have proven."""
+    return request.config.stash[_PROOF]
+
+
+# --- the running installation ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The installation that all share: both services, 100 demo certificates each, two workers.
+
+    Issuing and revoking in it is allowed; whoever mistreats it makes one of their own.
+    """
+    installation = Served(tmp_path_factory.mktemp("served"))
+    try:
+        installation.run("init")
+        installation.run("demo", "--population", "100")
+        yield installation.serve()
+    finally:
+        installation.clean_up()
+
+
+class Watch:
+    """What must not have happened to an installation since the last look."""
+
+    def __init__(self, installation: Served) -> None:
+        self.installation = installation
+        self._read: dict[Path, int] = {}
+        self.pids = self._worker_pids()
+        self.news()
+
+    def _worker_pids(self) -> dict[str, int]:
+        run = self.installation.state / "run"
+        return {path.name: json.loads(path.read_text())["pid"] for path in run.glob("worker-*.json")}
+
+    def news(self) -> str:
+        """What the logs say since the last look."""
+        said = []
+        for path in sorted((self.installation.state / "log").glob("*.log")):
+            with path.open() as file:
+                file.seek(self._read.get(path, 0))
+                said.append(file.read())
+                self._read[path] = file.tell()
+        return "".join(said)
+
+    def check(self) -> None:
+        """Nothing broke, nobody died, and whoever comes next is served."""
+        log = self.news()
+        assert "Traceback" not in log, log
+        assert self._worker_pids() == self.pids
+        after = Wire(self.installation.url)
+        assert after.get("/healthz").status == 200
+
+
+@pytest.fixture(scope="session")
+def watches() -> dict[str, Watch]:
+    """A watch for each installation by its address."""
+    return {}
+
+
+@pytest.fixture
+def open_wire(
+    request: pytest.FixtureRequest, watches: dict[str, Watch]
+) -> Iterator[Callable[[Served], Wire]]:
+    """Makes a counting client of any running installation, and looks after it when the test is over."""
+    wires: list[Wire] = []
+    used: list[Watch] = []
+    request.node.stash[_WIRES] = wires
+
+    def make(installation: Served) -> Wire:
+        watch = watches.get(installation.url)
+        if watch is None:
+            watch = watches[installation.url] = Watch(installation)
+        used.append(watch)
+        wires.append(Wire(installation.url))
+        return wires[-1]
+
+    yield make
+    for wire in wires:
+        for reply in wire.replies:
+            assert reply.status not in _OUR_FAULTS, reply.head
+            assert reply.body != _INTERNAL_ERROR, reply.head
+    for watch in used:
+        watch.check()
+
+
+@pytest.fixture
+def wire(open_wire: Callable[[Served], Wire], served: Served) -> Wire:
+    """A counting client of the installation that all share."""
+    return open_wire(served)
+
+
+@pytest.fixture(scope="session")
+def auth(served: Served) -> Service:
+    """The AUTH service of the shared installation."""
+    return service_of(served.state, "AUTH")
+
+
+@pytest.fixture(scope="session")
+def sign(served: Served) -> Service:
+    """The SIGN service of the shared installation."""
+    return service_of(served.state, "SIGN")
