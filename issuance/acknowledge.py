@@ -2,7 +2,8 @@
 
 Knows: that a worker is live while its lease in the store of record runs, that the store knows
 every worker before it answers, and that a worker which says nothing is waited for until its lease
-has run out: after that it answers nobody.
+has run out (by our monotonic clock: ``lease_watch``) or the feed has taken it away for the same
+reason: after that it answers nobody.
 Does not know: Valkey; the caller says how acknowledgements are read.
 Source: ``certstatus.leases``; Act arts. 15(1), 34(1) (effect ends at recording).
 """
@@ -13,8 +14,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from certstatus import clock
 from certstatus.errors import ValkeyUnavailable
 from certstatus.leases import WorkerAck
+from issuance.lease_watch import LeaseWatch
 from issuance.store import Store, WorkerLease
 
 _POLL_S = 0.005
@@ -33,7 +36,8 @@ class Acknowledgement(NamedTuple):
     """How the wait for change ``seq`` ended.
 
     ``acknowledged``: workers that have applied it; ``ran_out``: whose lease ended without a word (they
-    answer nobody); ``left``: gone by their own word; ``waiting``: still live and silent when the time
+    answer nobody); ``left``: gone from the store meanwhile, by their own word or because the feed had
+    counted their lease to its end; ``waiting``: still live and silent when the time
     was over.  Together everyone who was waited for.
     """
 
@@ -54,15 +58,17 @@ def wait_for_workers(
     store: Store,
     seq: int,
     read_acks: ReadAcks,
-    now_ms: Callable[[], int],
+    lease_ms: int,
     *,
+    monotonic_s: Callable[[], float] = clock.monotonic_s,
     timeout_s: float | None = None,
     on_wait: Callable[[tuple[WorkerName, ...]], None] | None = None,
 ) -> Acknowledgement:
     """Wait until no live worker is left that has not applied change *seq*.
 
     Takes:  ``read_acks``: what the given leased workers last said; when it raises ValkeyUnavailable,
-            what the store knows counts.  ``on_wait`` hears whom it waits for, whenever that changes.
+            what the store knows counts.  *lease_ms*: how long a lease is at least (index ``age_max_s``
+            and the slack).  ``on_wait`` hears whom it waits for, whenever that changes.
             Without *timeout_s* only the leases bound the wait.
     """
     started = time.monotonic()
@@ -70,11 +76,12 @@ def wait_for_workers(
     # With the incarnation: a new one in the same slot begins again from an older state.
     heard: set[tuple[WorkerName, str]] = set()
     told: tuple[WorkerName, ...] = ()
+    watch = LeaseWatch(lease_ms, monotonic_s)
     while True:
         # From the store each time: a worker may have come or gone since.
         leases = store.leases()
-        now = now_ms()
-        live = [lease for lease in leases if lease.lease_until_ms > now]
+        ended = watch.run_out(leases, lambda: store.state().time_ms)
+        live = [lease for lease in leases if lease not in ended]
         words = [WorkerAck(item.host, item.slot, item.incarnation, item.applied_seq) for item in leases]
         for word in words + _read(read_acks, live):
             if word.applied_seq >= seq:

@@ -251,14 +251,22 @@ class Store:
         with self._locked() as (connection, row):
             return self._cut(connection, row, now)
 
-    def beat(self, now: Now, acks: Iterable[WorkerAck], lease_ms: int = DEFAULT_LEASE_MS) -> BeatBasis:
+    def beat(
+        self,
+        now: Now,
+        acks: Iterable[WorkerAck],
+        lease_ms: int = DEFAULT_LEASE_MS,
+        run_out: Iterable[WorkerLease] = (),
+    ) -> BeatBasis:
         """Return what the next beat says, having noted which workers it will keep alive.
 
         Takes:   what the workers last said of themselves; each gets a lease of *lease_ms* from the
-                 beat's time; an empty incarnation ends one.
+                 beat's time; an empty incarnation ends one.  *run_out*: leases to be removed unless
+                 somebody has renewed them since they were read.
         """
         with self._locked() as (connection, row):
             cut = self._cut(connection, row, now)
+            self._end_leases(connection, run_out)
             self._note_leases(connection, acks, cut.time_ms, lease_ms)
             table = schema.publication
             rows = connection.execute(sa.select(table.c.kind, table.c.generation, table.c.sha256))
@@ -290,6 +298,19 @@ class Store:
                 database.insert(connection, table)
                 .values(host=ack.host, slot=ack.slot, **values)
                 .on_conflict_do_update(index_elements=["host", "slot"], set_=values)
+            )
+
+    @staticmethod
+    def _end_leases(connection: sa.Connection, run_out: Iterable[WorkerLease]) -> None:
+        table = schema.worker_lease
+        for lease in run_out:
+            connection.execute(
+                sa.delete(table).where(
+                    table.c.host == lease.host,
+                    table.c.slot == lease.slot,
+                    table.c.incarnation == lease.incarnation,
+                    table.c.lease_until_ms == lease.lease_until_ms,
+                )
             )
 
     @contextmanager

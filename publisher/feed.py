@@ -33,8 +33,9 @@ from certstatus.changes import first_chain, next_chain
 from certstatus.config import Config
 from certstatus.errors import CertStatusError, FeedError
 from certstatus.feed_keys import RAISE, FeedKeys
-from certstatus.leases import LEASE_SLACK_MS
-from issuance.store import BeatBasis, PackedChange, Publication, Store
+from certstatus.leases import LEASE_SLACK_MS, WorkerAck
+from issuance.lease_watch import LeaseWatch
+from issuance.store import BeatBasis, PackedChange, Publication, Store, WorkerLease
 from publisher.lease import FEED_LEASE_MS, PublisherLease
 from publisher.status_file import write_status
 from publisher.stream import Stream, StreamAhead
@@ -93,6 +94,8 @@ class Feed:
         self._monotonic_s = monotonic_s
         self._lease = lease or PublisherLease(store, LEASE_NAME, FEED_LEASE_MS, now_ms=now_ms)
         self._lease_ms = config.index.age_max_s * 1000 + LEASE_SLACK_MS
+        self._lease_watch = LeaseWatch(self._lease_ms, monotonic_s)
+        self._run_out: list[WorkerLease] = []
         self._status_path = config.state / "run" / "feed.json"
         # Of the epoch.
         self._keys: FeedKeys | None = None
@@ -137,7 +140,7 @@ class Feed:
         assert keys is not None
         assert stream is not None
         survey = self._survey(keys)
-        basis = self._store.beat(self._now_ms, survey.acks.acks, self._lease_ms)
+        basis = self._store.beat(self._now_ms, survey.acks.acks, self._lease_ms, self._run_out)
         if basis.cut.epoch != self._keys_epoch:
             log.warning("epoch %s begins", basis.cut.epoch.hex())
             self._begin_epoch(basis.cut.epoch)
@@ -162,9 +165,21 @@ class Feed:
         self.beats += 1
         if survey.epoch < keys_epoch(basis):
             self._raise_epoch(keys, basis)
+        self._watch_leases(survey.acks.acks)
         self._tidy(stream, before, snapshot)
         self.state = "publishing"
         return True
+
+    def _watch_leases(self, acks: list[WorkerAck]) -> None:
+        """Count for how long each lease that this beat did not renew has stood still.
+
+        Only once the beat is out: by then its worker is not seen any more, so none can keep it alive.
+        """
+        renewed = {(ack.host, ack.slot) for ack in acks}
+        leases = [lease for lease in self._store.leases() if (lease.host, lease.slot) not in renewed]
+        self._run_out = self._lease_watch.run_out(leases, lambda: self._store.state().time_ms)
+        for lease in self._run_out:
+            log.info("worker %d of %s: said nothing, its lease ran out", lease.slot, lease.host)
 
     def _begin_epoch(self, epoch: bytes) -> None:
         self._keys_epoch = epoch
@@ -179,6 +194,9 @@ class Feed:
     def _stand_by(self, state: str) -> None:
         self.state = state
         self._sent.clear()
+        self._run_out = []
+        # Whoever leads meanwhile may renew what stood still here.
+        self._lease_watch.run_out([], lambda: 0)
         if self._stream is not None:
             # Whoever leads meanwhile writes the stream; it must be started anew before the next append.
             self._stream.forget()

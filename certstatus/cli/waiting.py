@@ -65,6 +65,7 @@ def report_change(
 def wait(installation: Installation, seq: int, timeout_s: float | None) -> Acknowledgement:
     """Wait for the workers to apply change *seq*; tells on the terminal whom it waits for."""
     from certstatus import clock
+    from certstatus.leases import LEASE_SLACK_MS
     from issuance.acknowledge import wait_for_workers
 
     started = clock.monotonic_s()
@@ -78,7 +79,7 @@ def wait(installation: Installation, seq: int, timeout_s: float | None) -> Ackno
         installation.store,
         seq,
         AckReader(installation),
-        clock.now_ms,
+        installation.config.index.age_max_s * 1000 + LEASE_SLACK_MS,
         timeout_s=timeout_s,
         on_wait=on_wait,
     )

@@ -25,7 +25,7 @@ from certstatus import clock
 from certstatus.config import Config, load_config
 from certstatus.errors import CertStatusError, ValkeyUnavailable
 from certstatus.feed_keys import FeedKeys
-from certstatus.leases import WorkerAck, read_ack
+from certstatus.leases import LEASE_SLACK_MS, WorkerAck, read_ack
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_index_key
 from certstatus.valkey import connect
@@ -105,6 +105,7 @@ class Writer:
         client = connect(valkey_url(self._config))
         epoch = self._store.state().epoch
         keys = FeedKeys(self._config.valkey.namespace, epoch)
+        lease_ms = self._config.index.age_max_s * 1000 + LEASE_SLACK_MS
 
         def read_acks(leases: list[WorkerLease]) -> list[WorkerAck]:
             try:
@@ -120,7 +121,7 @@ class Writer:
             found, _ = task
             try:
                 change = revoke(self._store, found, clock.now_ms, reason=reasons.choice(REASONS))
-                ended = wait_for_workers(self._store, change.seq, read_acks, clock.now_ms, timeout_s=60)
+                ended = wait_for_workers(self._store, change.seq, read_acks, lease_ms, timeout_s=60)
             except CertStatusError as exc:
                 print(f"revoker: {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
                 continue

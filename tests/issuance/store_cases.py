@@ -53,3 +53,15 @@ def record_issued(act: Act, n: int, issuer_id: int = 1, not_after_s: int = NOT_A
         fingerprint=mark(n),
         not_after_s=not_after_s,
     )
+
+
+class Steady:
+    """A monotonic clock that goes on by *step_s* whenever it is asked."""
+
+    def __init__(self, step_s: float) -> None:
+        self.passed_s = -step_s
+        self._step_s = step_s
+
+    def __call__(self) -> float:
+        self.passed_s += self._step_s
+        return 1000.0 + self.passed_s

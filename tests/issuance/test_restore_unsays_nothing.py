@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
-from store_cases import INDEX_KEY, START_MS
+from store_cases import INDEX_KEY, START_MS, Steady
 
 from certstatus import clock
 from certstatus.certificate_request import CertificateRequest
@@ -96,10 +96,12 @@ def test_hosts_elsewhere_are_waited_for_after_a_restore(tmp_path: Path) -> None:
         newer, there = restored.leases()
         assert (there.lease_until_ms, there.applied_seq) == (ends, 0)
         assert newer.lease_until_ms == restored.state().time_ms + 90_000
-        waiting = wait_for_workers(restored, report.seq, lambda _: [], lambda: ends - 1, timeout_s=0.02)
+        waiting = wait_for_workers(restored, report.seq, lambda _: [], 10_000, timeout_s=0.02)
         assert waiting.waiting == (("newer", -1), ("there", -1))
-        done = wait_for_workers(restored, report.seq, lambda _: [], lambda: newer.lease_until_ms, timeout_s=5)
+        steady = Steady(step_s=1)
+        done = wait_for_workers(restored, report.seq, lambda _: [], 10_000, monotonic_s=steady, timeout_s=20)
         assert done.is_complete
+        assert steady.passed_s == pytest.approx(90, abs=2)
         # Its workers come back under their own slots, beside that lease.
         restored.beat(_LATER_MS, [WorkerAck("there", 3, "i4", report.seq)])
         assert [(lease.host, lease.slot) for lease in restored.leases()][1:] == [("there", -1), ("there", 3)]
@@ -117,7 +119,7 @@ def test_an_installation_alone_waits_for_nobody_after_a_restore(tmp_path: Path) 
     report = restore(path, state, url, _LATER_MS)
     with Store.open(url) as restored:
         assert restored.leases() == []
-        assert wait_for_workers(restored, report.seq, lambda _: [], lambda: _LATER_MS).waited_s < 1
+        assert wait_for_workers(restored, report.seq, lambda _: [], 10_000).waited_s < 1
 
 
 def test_a_new_machine_waits_for_the_one_it_replaces(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from certstatus.private_valkey import PrivateValkey
 from certstatus.publisher_key import make_ed25519
 from certstatus.snapshot import Manifest
 from certstatus.valkey import connect
-from issuance.store import BeatBasis, Now, Store
+from issuance.store import BeatBasis, Now, Store, WorkerLease
 from publisher.feed import Feed
 from publisher.lease import PublisherLease
 from publisher.stream import StreamAhead
@@ -244,10 +244,12 @@ def test_paused_publisher_cannot_take_the_stream_back(line: Line) -> None:
     true_beat = line.store.beat
     line.clock.pass_s(1)
 
-    def paused(now: Now, acks: Iterable[WorkerAck], lease_ms: int) -> BeatBasis:
+    def paused(
+        now: Now, acks: Iterable[WorkerAck], lease_ms: int, run_out: Iterable[WorkerLease]
+    ) -> BeatBasis:
         # Here the first publisher stops; the second takes over, and changes happen under it.
         line.store.beat = true_beat  # type: ignore[method-assign]
-        basis = true_beat(now, acks, lease_ms)
+        basis = true_beat(now, acks, lease_ms, run_out)
         line.clock.pass_s(4)
         assert other.step()
         revoke_one(line.store, 3)
@@ -346,6 +348,26 @@ def test_silent_worker_loses_its_lease_until_it_speaks_again(line: Line) -> None
     (after,) = line.store.leases()
     assert after.lease_until_ms > before.lease_until_ms
     assert read_seen(line.valkey.get(line.keys.seen("h1", 0)))[0] == "inc-1"
+
+
+@pytest.mark.parametrize("wall_s", [0, 86_400, -86_400])
+def test_a_lease_that_ran_out_is_removed_by_the_steady_clock(line: Line, wall_s: int) -> None:
+    """What a dead worker or a restore leaves is gone a lease after it stood still, wherever the wall clock
+    was set meanwhile; a living worker's stays."""
+    line.valkey.sadd(line.keys.acks(), line.keys.ack("h1", 0))
+    living = WorkerAck("h1", 0, "inc-1", line.store.state().seq)
+    line.valkey.set(line.keys.ack("h1", 0), living.encode())
+    line.store.beat(line.clock.now_ms, [WorkerAck("h2", -1, "before restore", 0)])
+    lease_s = line.config.index.age_max_s + 5
+    line.step()
+    line.clock.ms += wall_s * 1000
+    line.clock.pass_s(lease_s - 1)
+    line.step()
+    assert [lease.host for lease in line.store.leases()] == ["h1", "h2"]
+    line.clock.pass_s(1)
+    line.step()
+    line.step()
+    assert [lease.host for lease in line.store.leases()] == ["h1"]
 
 
 def test_seen_key_comes_back_after_valkey_lost_everything(line: Line) -> None:
