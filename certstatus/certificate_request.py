@@ -24,6 +24,9 @@ from certstatus.errors import MalformedRequest, NotEntitled
 
 _LABEL = b"certstatus certificate request\0"
 REQUEST_BYTES_MAX = 16_384
+# What the feed and the store of record hold in the two numbers.
+_ISSUER_ID_MAX = 0xFFFF
+_TIME_MS_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +78,16 @@ def read_request(text: bytes) -> tuple[CertificateRequest, bytes]:
             content["host"], content["issuer_id"], content["csr"], content["time_ms"]
         )
         signature = bytes.fromhex(content["signature"])
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise MalformedRequest(f"a certificate request: {exc!r}") from exc
-    numbers = (request.issuer_id, request.time_ms)
+    numbers = ((request.issuer_id, _ISSUER_ID_MAX), (request.time_ms, _TIME_MS_MAX))
     if not all(type(item) is str for item in (request.host, request.csr_pem)) or not all(
-        type(item) is int for item in numbers
+        type(item) is int and 0 <= item <= most for item, most in numbers
     ):
         raise MalformedRequest("a certificate request: host and csr are strings, the others numbers")
+    # Controls and halves of characters are in no host's name, and no database takes them.
+    if not request.host.isprintable() or not request.csr_pem.isascii():
+        raise MalformedRequest("a certificate request: host or csr has characters that cannot be there")
     return request, signature
 
 

@@ -12,6 +12,12 @@ from typing import NamedTuple
 
 from certstatus.errors import FeedError
 
+# What the store of record holds in a number.
+_NUMBER_MAX = (1 << 63) - 1
+_DIGITS_MAX = 19
+# Of processes on one host, and of seconds that a configuration may say: far above both.
+_SLOT_MAX = 0xFFFF
+_AGE_MAX_S = 86_400
 # Added to the index's greatest age when the store notes a lease: clocks of hosts may differ so much.
 LEASE_SLACK_MS = 5000
 
@@ -37,17 +43,28 @@ class WorkerAck(NamedTuple):
 def read_ack(text: bytes) -> WorkerAck:
     """Return the acknowledgement in *text*.
 
-    Raises: FeedError — not a list of host, slot, incarnation, number, seconds.
+    Raises: FeedError — not a list of host, slot, incarnation, number, seconds, or one that no
+            store of record could keep.
     """
     try:
         host, slot, incarnation, applied, age_max_s = json.loads(text)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         raise FeedError("an acknowledgement is not a list of five") from exc
-    if not (isinstance(host, str) and isinstance(slot, int)):
+    if not (_is_text(host) and _is_number(slot, _SLOT_MAX) and _is_text(incarnation)):
         raise FeedError("an acknowledgement names no worker")
-    if not (isinstance(incarnation, str) and isinstance(applied, int) and isinstance(age_max_s, int)):
+    if not (_is_number(applied, _NUMBER_MAX) and _is_number(age_max_s, _AGE_MAX_S)):
         raise FeedError("an acknowledgement names no number")
     return WorkerAck(host, slot, incarnation, applied, age_max_s)
+
+
+def _is_text(value: object) -> bool:
+    """Say whether *value* is text without controls and halves of characters, which no database takes."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_number(value: object, most: int) -> bool:
+    # bool is an int in Python, so the exact type decides.
+    return type(value) is int and 0 <= value <= most
 
 
 def encode_seen(incarnation: str, noted_seq: int) -> str:
@@ -62,4 +79,5 @@ def read_seen(text: bytes | None) -> tuple[str, int]:
     the worker could not wait for it.
     """
     incarnation, _, noted = (text or b"").decode(errors="replace").rpartition(" ")
-    return (incarnation, int(noted)) if incarnation and noted.isdecimal() else ("", 0)
+    known = bool(incarnation) and noted.isdecimal() and len(noted) <= _DIGITS_MAX
+    return (incarnation, int(noted)) if known else ("", 0)

@@ -20,9 +20,10 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
-_TAG = re.compile(r'\s*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)"|(\*))?\s*(?:,|\Z)')
+# Possessive throughout: what does not match fails in one pass, however it was made up.
+_TAG = re.compile(r'\s*+(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*+)"|(\*))?+\s*+(?:,|\Z)')
 # Not \d, which takes the digits of every script.
-_RANGE = re.compile(r"\s*([0-9]*)\s*-\s*([0-9]*)\s*")
+_RANGE = re.compile(r"\s*+([0-9]*+)\s*+-\s*+([0-9]*+)\s*+")
 # A number of more digits is beyond any file and not worth converting.
 _DIGITS_MAX = 18
 

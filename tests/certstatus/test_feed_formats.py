@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from certstatus import beat as beats
 from certstatus import changes, documents
-from certstatus.errors import FeedError
+from certstatus.certificate_request import CertificateRequest, read_request
+from certstatus.errors import FeedError, MalformedRequest
 from certstatus.issuer_table import Issuer, issuer_table_content, read_issuer_table
+from certstatus.leases import WorkerAck, encode_seen, read_ack, read_seen
 
 KEY = Ed25519PrivateKey.generate()
 POINTER = beats.Pointer(7, bytes(range(32)))
@@ -141,3 +144,78 @@ def test_an_issuer_table_of_another_form_is_refused(change: dict[str, object]) -
     content = issuer_table_content(1, []) | change
     with pytest.raises(FeedError):
         read_issuer_table(content)
+
+
+ACK = WorkerAck("host.example", 3, "inc-1", 41, 60)
+
+
+def test_an_acknowledgement_gives_back_what_went_in() -> None:
+    """What a worker says, and what it says when it leaves."""
+    for ack in (ACK, ACK._replace(incarnation=""), ACK._replace(host="役所", applied_seq=2**63 - 1)):
+        assert read_ack(ack.encode()) == ack
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b'["h", 0, "i", 1]',
+        b"[" * 100_000,
+        ACK._replace(host="\ud800").encode(),
+        ACK._replace(incarnation="\ud800").encode(),
+        ACK._replace(incarnation="a\0b").encode(),
+        ACK._replace(slot=2**31).encode(),
+        ACK._replace(slot=True).encode(),
+        ACK._replace(applied_seq=2**63).encode(),
+        ACK._replace(applied_seq=-1).encode(),
+        ACK._replace(age_max_s=10**9).encode(),
+        b'["h", 0, "i", 1.5, 60]',
+        b'["h", 0, "i", %b, 60]' % (b"9" * 5000),
+    ],
+)
+def test_an_acknowledgement_that_cannot_be_kept_is_refused(text: bytes) -> None:
+    """What a host may write into Valkey never stops the feed that reads it."""
+    with pytest.raises(FeedError):
+        read_ack(text)
+
+
+def test_who_is_seen_is_read_whatever_stands_there() -> None:
+    """Incarnation and cut come back; anything else names nobody."""
+    assert read_seen(encode_seen("inc-1", 41).encode()) == ("inc-1", 41)
+    for text in (None, b"", b"inc-1", b"inc-1 ", b" 5", b"inc-1 x", b"\xff", b"inc-1 " + b"9" * 5000):
+        assert read_seen(text) == ("", 0)
+
+
+REQUEST = CertificateRequest("host.example", 7, "-----BEGIN", 1_700_000_000_123)
+
+
+def test_a_certificate_request_gives_back_what_went_in() -> None:
+    """Signed by a host and read again."""
+    text = REQUEST.sign(KEY)
+    request, signature = read_request(text)
+    assert request == REQUEST
+    request.verify(signature, KEY.public_key())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "\ud800"},
+        {"host": "a\0b"},
+        {"csr": "\ud800"},
+        {"issuer_id": 1 << 16},
+        {"issuer_id": True},
+        {"time_ms": 1 << 63},
+        {"time_ms": -1},
+        {"time_ms": 1.5},
+        {"signature": "zz"},
+    ],
+)
+def test_a_certificate_request_that_cannot_be_meant_is_malformed(change: dict[str, object]) -> None:
+    """What anybody may write into Valkey never stops the builder that reads it."""
+    content = json.loads(REQUEST.sign(KEY)) | change
+    with pytest.raises(MalformedRequest):
+        read_request(json.dumps(content).encode())
+    with pytest.raises(MalformedRequest):
+        read_request(b"[" * 16_000)
