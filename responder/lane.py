@@ -343,21 +343,19 @@ class Lane(asyncio.Protocol):
         delegate.connection_made(self._transport)
         if self._write_paused:
             delegate.pause_writing()
-        # aiohttp forgets messages that are whole when what follows them in one piece is in error.
-        end = first_message_end(buffer)
-        if end is None:
-            self._forward_head(delegate, buffer)
-        else:
-            self._forward_head(delegate, buffer[:end])
-            self._forward(buffer[end:])
+        self._forward(buffer)
 
     def _forward(self, data: bytes) -> None:
         delegate = self._delegate
         assert delegate is not None
-        if delegate.awaits_head():
-            self._forward_head(delegate, data)
-        else:
+        if not delegate.awaits_head():
             delegate.data_received(data)
+            return
+        # aiohttp forgets a message that is whole when what follows it in one piece is in error.
+        end = None if self._head_bytes or delegate.is_busy() else first_message_end(data)
+        self._forward_head(delegate, data[:end])
+        if end is not None and self._doing is _Doing.DELEGATED:
+            self._forward_head(delegate, data[end:])
 
     def _forward_head(self, delegate: Delegate, data: bytes) -> None:
         """Give the delegate the beginning of a message; a head that does not end is ended here."""

@@ -233,7 +233,7 @@ EXPECTED = {
     "HTTP/0.9": "505",
     "HTTP/0.9 with a space": "400",
     "HTTP/0.9 said": "505",
-    "HTTP/0.9 and more": "400",
+    "HTTP/0.9 and more": "505",
     "HTTP/0.9 CRL": "505",
     "HTTP/2.0": "505",
     "HTTP/2 preface": "400",
