@@ -227,6 +227,12 @@ class ServeFailed(CertStatusError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class ProbeFailed(CertStatusError):
+    """A responder that was probed did not answer, or not what it should within the time."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
 class ConfigError(CertStatusError):
     """A configuration key is unknown, missing or out of range."""
 

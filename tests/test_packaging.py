@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -80,14 +81,17 @@ def test_the_wheel_works_away_from_the_repository(wheel: Path, tmp_path: Path) -
     command = environment / "bin" / "certstatus"
     folder = tmp_path / "x"
     folder.mkdir()
+    # Whatever path these tests run under, the wheel's code is what is to be found.
+    elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for words in ("--version", "init", "demo --population 20", "issuer list"):
         done = subprocess.run(
-            [command, *words.split()], cwd=folder, capture_output=True, text=True, check=False
+            [command, *words.split()], cwd=folder, env=elsewhere, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
     where = subprocess.run(
         [environment / "bin" / "python", "-c", "import issuance; print(issuance.__file__)"],
         cwd=folder,
+        env=elsewhere,
         capture_output=True,
         text=True,
         check=True,

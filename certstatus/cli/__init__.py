@@ -49,6 +49,7 @@ _COMMANDS = {
     "responder-cert": ("certstatus.cli.responder_certs", "responder_cert", "Certificates of OCSP keys."),
     "verifier": ("certstatus.cli.verifiers", "verifier", "Registered verifiers and their agreements."),
     "provisions": ("certstatus.cli.provisions", "provisions", "How much was provided to whom."),
+    "probe": ("certstatus.cli.probe", "probe", "Measure how soon a revocation is answered everywhere."),
     "publish": ("certstatus.cli.publishing", "publish", "CRLs: publish now."),
     "crl": ("certstatus.cli.publishing", "crl", "CRL files: inspect."),
     "store": ("certstatus.cli.stores", "store", "The store of record: state, upgrade."),

@@ -427,3 +427,29 @@ def test_help_is_quick_and_complete(tmp_path: Path) -> None:
 def test_version(tmp_path: Path) -> None:
     """--version is the package's."""
     assert certstatus("--version", cwd=tmp_path, expect=0).stdout == f"certstatus, version {__version__}\n"
+
+
+def test_probe_measures_from_the_commit_to_the_last_worker(served: Served, tmp_path: Path) -> None:
+    """The figures are ordered, and written out for Prometheus when asked for."""
+    textfile = tmp_path / "probe.prom"
+    found = served.json("probe", "--service", "CORP", "--rounds", "3", "--url", f"{served.url}/ocsp")
+    assert found["rounds"] == 3
+    assert 0 < found["median_ms"] <= found["p99_ms"] <= found["max_ms"]
+    words = ("--rounds", "1", "--textfile", str(textfile), "--url", f"{served.url}/ocsp")
+    served.run("probe", "--service", "CORP", *words)
+    assert 'certstatus_probe_revocation_seconds_count{service="CORP"} 1\n' in textfile.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--url", "https://127.0.0.1/ocsp"), "expected http://"),
+        (("--url", "http://127.0.0.1:1/ocsp"), "no answer from 127.0.0.1:1"),
+        (("--objective-ms", "1", "--rounds", "1"), "the objective 1 ms"),
+    ],
+)
+def test_probe_fails_by_what_it_found(served: Served, words: tuple[str, ...], said: str) -> None:
+    """A responder that cannot be asked, and one that is too slow, end the command with an error."""
+    if "--url" not in words:
+        words = (*words, "--url", f"{served.url}/ocsp")
+    assert said in served.run("probe", "--service", "CORP", *words, expect=69).stderr
