@@ -107,6 +107,12 @@ class StaleIndex(ServiceError):
     outcome = "stale"
 
 
+class StaleForeignCRL(ServiceError):
+    """A CA that revokes elsewhere has published no later CRL, or none has been taken over."""
+
+    outcome = "stale_foreign_crl"
+
+
 class Overloaded(ServiceError):
     """A bounded queue is full."""
 

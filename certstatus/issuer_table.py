@@ -26,6 +26,9 @@ class Issuer:
     octets (AKI of what it issues).  ``certificates_der``: its CA certificates, newest first.
     ``foreign_crl``: (thisUpdate, nextUpdate) in POSIX seconds of the newest CRL taken over from a CA
     that revokes elsewhere: nothing is known beyond it; None where revocations are recorded here.
+    ``crl_url``: where its certificates say that their complete CRL is.
+    ``beside_register``: serials (hex) of certificates that its key signed and the index does not list,
+    told only where a number that was never issued is called revoked.
     ``dropped``: serials (hex) of responder certificates that must not sign any more.
     ``ca_key_event_ms``: when all its certificates were revoked at once (Act arts. 14, 33), or None.
     """
@@ -53,6 +56,8 @@ class Issuer:
     validity_unknown_s: int = 120
     ca_key_event_ms: int | None = None
     foreign_crl: tuple[int, int] | None = None
+    crl_url: str = ""
+    beside_register: tuple[str, ...] = ()
     dropped: tuple[str, ...] = field(default=())
 
     @property
@@ -86,6 +91,8 @@ class Issuer:
             "validity_unknown_s": self.validity_unknown_s,
             "ca_key_event_ms": self.ca_key_event_ms,
             "foreign_crl": None if self.foreign_crl is None else list(self.foreign_crl),
+            "crl_url": self.crl_url,
+            "beside_register": list(self.beside_register),
             "dropped": list(self.dropped),
         }
 
@@ -120,6 +127,7 @@ def _read_issuer(item: dict[str, Any]) -> Issuer:
         spki_der=bytes.fromhex(plain.pop("spki")),
         key_id=bytes.fromhex(plain.pop("key_id")),
         certificates_der=tuple(bytes.fromhex(item) for item in plain.pop("certificates")),
+        beside_register=tuple(plain.pop("beside_register", ())),
         dropped=tuple(plain.pop("dropped")),
         foreign_crl=foreign_crl,
         **plain,

@@ -315,13 +315,16 @@ def _by_issuer(connection: sa.Connection, table: sa.Table, column: str) -> dict[
 def issuer_table(connection: sa.Connection) -> list[Issuer]:
     """Return the issuers as responders see them."""
     dropped: dict[int, list[str]] = {}
+    signed: dict[int, list[str]] = {}
     table = schema.responder_certificate
-    for issuer_id, serial in connection.execute(
-        sa.select(table.c.issuer_id, table.c.serial)
-        .where(table.c.dropped_seq.is_not(None))
-        .order_by(table.c.issuer_id, table.c.serial)
+    for issuer_id, serial, dropped_seq in connection.execute(
+        sa.select(table.c.issuer_id, table.c.serial, table.c.dropped_seq).order_by(
+            table.c.issuer_id, table.c.serial
+        )
     ):
-        dropped.setdefault(issuer_id, []).append(serial)
+        signed.setdefault(issuer_id, []).append(serial)
+        if dropped_seq is not None:
+            dropped.setdefault(issuer_id, []).append(serial)
     return [
         Issuer(
             issuer_id=record.issuer_id,
@@ -346,6 +349,10 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             validity_revoked_s=record.policy.validity_revoked_s,
             validity_unknown_s=record.policy.validity_unknown_s,
             ca_key_event_ms=record.key_event_ms,
+            crl_url=record.crl_names.complete[1][0],
+            beside_register=tuple(signed.get(record.issuer_id, []))
+            if record.policy.not_issued == "revoked"
+            else (),
             dropped=tuple(dropped.get(record.issuer_id, [])),
         )
         for record in read_issuers(connection)

@@ -161,6 +161,10 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
                 signed_ms=act.time_ms,
             )
         )
+        if issuer.policy.not_issued == "revoked":
+            # Its number is on no list, and must not be called never issued from here on.
+            act.record(ChangeKind.ISSUERS, issuer_id=issuer.issuer_id, ground="responder certificate signed")
+            publish_issuers(act)
     return der
 
 

@@ -8,8 +8,8 @@
     parse             ocsp_request         2.9    yes         malformedRequest, unauthorized
     which issuer      Access.by_hash       0.4    no          unauthorized
     known?            the second cache     0.3    no          next step
-    look up           View.look_up         2.9    yes         unknown (an answer), unauthorized
-    say               ocsp_response         10    yes         tryLater (no signer)
+    look up           status.look_up       2.9    yes         -
+    say               status.say            10    yes         unauthorized, tryLater (no signer)
     sign              SigningDesk           27    yes         tryLater (queue full)
     look up again     under ``settled``    7.6    yes         sign again
     count             Asker.cells          0.1    no          tryLater (cannot be counted)
@@ -21,8 +21,8 @@ Through HTTP, per request: 6.4 µs repeated, 40 by way of aiohttp, about 110 to 
 
 A request that was seen byte for byte goes through ``repeat``; whatever is not plainly in order
 there is left to ``answer``, which asks every question from the top.
-Knows: policy of statuses, validity, caches, single-flight, refusals.
-Does not know: HTTP requests, sockets, Valkey.
+Knows: the order of things, times of an answer, caches, single-flight, refusals.
+Does not know: what is said of a certificate (``status``), HTTP requests, sockets, Valkey.
 
 Caches need no registry of who must be told of a change.  An answer carries the mark of the
 standing under which it was last looked up; under another mark it is looked up again, in the
@@ -40,11 +40,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple, Protocol
 
-from certstatus import clock, oid
-from certstatus.cert_id import CertID, encode_cert_id
-from certstatus.changes import NO_REASON, fingerprint
+from certstatus import clock
+from certstatus.cert_id import SHA1, encode_cert_id
+from certstatus.changes import fingerprint
 from certstatus.counters import Provision
-from certstatus.der import generalized_time
 from certstatus.errors import (
     MALFORMED_REQUEST,
     TRY_LATER,
@@ -56,41 +55,37 @@ from certstatus.errors import (
     Overloaded,
     RequestError,
     SignerUnavailable,
+    StaleForeignCRL,
     StaleIndex,
 )
-from certstatus.extension import encode_extension
 from certstatus.ocsp_request import OCSPRequest, parse_request
 from certstatus.ocsp_response import (
-    GOOD_DER,
-    UNKNOWN_DER,
     SingleResponse,
     encode_basic_response,
     encode_response,
     encode_response_data,
     error_response,
-    revoked,
 )
-from certstatus.snapshot import GOOD, HELD, IndexRow
 from responder import wire
 from responder.asker import Asker, Askers
 from responder.cache import GenerationCache
 from responder.keys import Signer, SignerSet
 from responder.signing import SigningDesk, is_fast
 from responder.standing import Access, ServedIssuer, Standing
+from responder.status import Found, Moment, Status, look_up, say, watched
 
 log = logging.getLogger(__name__)
 
-_CERTIFICATE_HOLD = 6
-# CRLReasons an answer may name; the others are left out (RFC 5280 §5.3.1).
-_SAYABLE_REASONS = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
 # A status that changes this often within one request's signing is not this request's to catch.
 _SIGNED_AGAIN_MAX = 5
 # The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
 _JITTER = 0.1
 _ANSWER_BYTES = 900
+_FOR_EVER_S = 1 << 62
 _MEMO_MESSAGE_MAX = 4096
 _RETRY_AFTER_S = {
     "stale": 5,
+    "stale_foreign_crl": 300,
     "overloaded": 1,
     "no_signer": 30,
     "no_counters": 10,
@@ -145,8 +140,9 @@ class Limits(NamedTuple):
 class Answer:
     """A signed answer and what is needed to give it again.
 
-    issuer_id, kinds         where it is counted: one column for every SingleResponse
-    certificates, rows       what was looked up, and what was found
+    issuer_id, kinds         where it is counted: one column for every certificate asked about
+    certificates, found      what was looked up, and what was found
+    watched                  where a later change may have made it untrue
     seq, mark, era           of the standing under which that was last so
     refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
     shared                   whether other requests may be given it
@@ -158,6 +154,7 @@ class Answer:
         "era",
         "etag",
         "expires_s",
+        "found",
         "head",
         "issuer_id",
         "kinds",
@@ -166,10 +163,10 @@ class Answer:
         "middle",
         "next_update_s",
         "refresh_s",
-        "rows",
         "seq",
         "served",
         "shared",
+        "watched",
     )
 
     def __init__(self, draft: _Draft, body: bytes, standing: Standing, shared: bool) -> None:
@@ -177,7 +174,8 @@ class Answer:
         self.served = draft.served
         self.kinds = draft.kinds
         self.certificates = draft.certificates
-        self.rows = draft.rows
+        self.found = draft.found
+        self.watched = draft.watched
         self.seq = standing.seq
         self.mark = standing.mark
         self.era = standing.era
@@ -208,7 +206,8 @@ class _Draft(NamedTuple):
     tbs: bytes
     mark: int
     certificates: tuple[bytes, ...]
-    rows: tuple[IndexRow | None, ...]
+    found: tuple[Found, ...]
+    watched: tuple[tuple[int, bytes], ...]
     kinds: tuple[int, ...]
     produced_at_s: int
     next_update_s: int
@@ -267,8 +266,8 @@ class AnswerPath:
         # Caches.
         half = limits.cache_bytes_max // 2
         self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
-        self._answers: GenerationCache[tuple[CertID, ...], Answer] = GenerationCache(half)
-        self._flights: dict[tuple[CertID, ...], Flight] = {}
+        self._answers: GenerationCache[OCSPRequest, Answer] = GenerationCache(half)
+        self._flights: dict[OCSPRequest, Flight] = {}
         self._refusals: dict[tuple[int, str], _Refusal] = {}
         self._date_s = -1
         self._date = b""
@@ -394,7 +393,7 @@ class AnswerPath:
 
     def _known(self, request: OCSPRequest, standing: Standing, now_s: int) -> Answer | None:
         """Return the answer that other requests for the same were given, if it still holds."""
-        answer = self._answers.get(request.cert_ids)
+        answer = self._answers.get(request)
         if answer is None or now_s >= answer.expires_s:
             return None
         if answer.mark != standing.mark and not self._is_still_true(answer, standing):
@@ -416,20 +415,19 @@ class AnswerPath:
     def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
         """Say whether what *answer* says still holds under *standing*, and mark it so."""
         view = standing.view
-        issuer_id = answer.issuer_id
         if answer.era == standing.era:
             overlay = view.overlay
-            for certificate in answer.certificates:
-                later = overlay.get((issuer_id, certificate))
+            for watched_key in answer.watched:
+                later = overlay.get(watched_key)
                 if later is not None and later[1] > answer.seq:
                     return False
         else:
-            served = standing.access.by_id.get(issuer_id)
-            # The issuer as a whole: its policy, and which responder certificates were dropped.
-            if served is None or served.issuer != answer.served.issuer:
+            served = standing.access.by_id.get(answer.issuer_id)
+            # The issuer as a whole: its policy, other keys of its name, dropped responder certificates.
+            if served is None or served != answer.served:
                 return False
-            for certificate, row in zip(answer.certificates, answer.rows, strict=True):
-                if view.look_up(issuer_id, certificate) != row:
+            for certificate, found in zip(answer.certificates, answer.found, strict=True):
+                if look_up(view, served, certificate) != found:
                     return False
             answer.served = served
         answer.seq, answer.mark, answer.era = standing.seq, standing.mark, standing.era
@@ -443,12 +441,12 @@ class AnswerPath:
         served = standing.access.by_id.get(issuer_id)
         if served is None:
             raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(served, now_s)
+        signer = self._signer(request, served, now_s)
         fast = is_fast(signer)
         if fast and self._desk.has_time():
             return self._sign_here(request, issuer_id)
         if request.cacheable:
-            flight = self._flights.get(request.cert_ids)
+            flight = self._flights.get(request)
             # One that has looked up already may be joined only if nothing has changed since.
             if flight is not None and (flight.draft is None or flight.draft.mark == standing.mark):
                 return flight
@@ -458,7 +456,7 @@ class AnswerPath:
         else:
             self._fly_on_thread(flight)
         if request.cacheable:
-            self._flights[request.cert_ids] = flight
+            self._flights[request] = flight
         return flight
 
     def _sign_here(self, request: OCSPRequest, issuer_id: int) -> Answer:
@@ -501,9 +499,8 @@ class AnswerPath:
         flight.draft = draft
 
     def _land(self, flight: Flight, result: Answer | CertStatusError) -> None:
-        key = flight.request.cert_ids
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self._flights.get(flight.request) is flight:
+            del self._flights[flight.request]
         waiting, flight.waiting = flight.waiting, []
         for deliver in waiting:
             try:
@@ -516,7 +513,7 @@ class AnswerPath:
         log.error("signing for issuer %d", flight.issuer_id, exc_info=exc)
         self._land(flight, CertStatusError(type(exc).__name__))
 
-    def _signer(self, served: ServedIssuer, now_s: int) -> Signer:
+    def _signer(self, request: OCSPRequest, served: ServedIssuer, now_s: int) -> Signer:
         issuer = served.issuer
         signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped)
         if signer is None:
@@ -530,40 +527,48 @@ class AnswerPath:
         # The lock binds rows and time together: at thisUpdate the rows were exactly these.
         with self._follower.settled:
             standing = self._follower.standing
+            served = standing.access.by_id.get(issuer_id)
+            if served is None:
+                raise NotAuthoritative(f"issuer {issuer_id} is gone")
             view = standing.view
-            rows = tuple([view.look_up(issuer_id, certificate) for certificate in certificates])
-        served = standing.access.by_id.get(issuer_id)
-        if served is None:
-            raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(served, now_s)
-        this_update_s = standing.time_ms // 1000
-        states = [_state(served, row, now_s) for row in rows]
-        validity_s = min([state.validity_s for state in states])
-        next_update_s = min(this_update_s + validity_s, signer.not_after_s)
+            found = tuple([look_up(view, served, certificate) for certificate in certificates])
+        signer = self._signer(request, served, now_s)
+        this_update_s, until_s = _known(served, standing, now_s)
+        produced_at_s = max(now_s, this_update_s)
+        moment = Moment(now_s, produced_at_s, standing)
+        statuses = [
+            say(served, cert_id.serial, item, moment)
+            for cert_id, item in zip(request.cert_ids, found, strict=True)
+        ]
+        validity_s = min([status.validity_s for status in statuses])
+        known_s = standing.time_ms // 1000
+        next_update_s = min(known_s + validity_s, signer.not_after_s, until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        produced_at_s = max(now_s, this_update_s)
         tbs = encode_response_data(
             signer.responder_key_hash,
             produced_at_s,
-            [
-                SingleResponse(
-                    encode_cert_id(*cert_id), state.status_der, this_update_s, next_update_s, state.extensions
-                )
-                for cert_id, state in zip(request.cert_ids, states, strict=True)
-            ],
+            _singles(request, served, statuses, this_update_s, next_update_s),
             request.nonce,
+            extended_revoke=any([status.never_issued for status in statuses]),
         )
-        expires_s = min([next_update_s, *[state.until_s for state in states]])
-        refresh_s = this_update_s + int(validity_s * (0.5 + _JITTER * random.random()))
+        expires_s = min([next_update_s, *[status.until_s for status in statuses]])
+        refresh_s = known_s + int(validity_s * (0.5 + _JITTER * random.random()))
         return _Draft(
             served=served,
             signer=signer,
             tbs=tbs,
             mark=standing.mark,
             certificates=certificates,
-            rows=rows,
-            kinds=tuple([state.kind for state in states]),
+            found=found,
+            watched=tuple(
+                [
+                    watched_key
+                    for certificate, item in zip(certificates, found, strict=True)
+                    for watched_key in watched(served, item, certificate)
+                ]
+            ),
+            kinds=tuple([status.kind for status in statuses]),
             produced_at_s=produced_at_s,
             next_update_s=next_update_s,
             refresh_s=min(refresh_s, expires_s),
@@ -584,16 +589,16 @@ class AnswerPath:
             if standing.mark != draft.mark:
                 view = standing.view
                 served = standing.access.by_id.get(issuer_id)
-                if served is None or served.issuer != draft.served.issuer:
+                if served is None or served != draft.served:
                     return None
-                if draft.rows != tuple([view.look_up(issuer_id, item) for item in draft.certificates]):
+                if draft.found != tuple([look_up(view, served, item) for item in draft.certificates]):
                     return None
         if self._now_ms() // 1000 >= draft.expires_s:
             return None
         self._note("signed")
         answer = Answer(draft, body, standing, request.cacheable)
         if request.cacheable:
-            self._answers.put(request.cert_ids, answer, len(body) + _ANSWER_BYTES)
+            self._answers.put(request, answer, len(body) + _ANSWER_BYTES)
         return answer
 
     # --- giving --------------------------------------------------------------------------------------
@@ -676,19 +681,6 @@ class AnswerPath:
         }
 
 
-class _State(NamedTuple):
-    """What is said of one certificate.  ``until_s``: from then on something else."""
-
-    status_der: bytes
-    kind: int
-    validity_s: int
-    until_s: int
-    extensions: tuple[bytes, ...] = ()
-
-
-_FOR_EVER_S = 1 << 62
-
-
 def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
     """Return the one issuer of all certificates asked about.
 
@@ -706,32 +698,44 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
     return served
 
 
-def _state(served: ServedIssuer, row: IndexRow | None, now_s: int) -> _State:
-    """Return what is said of a certificate whose row in the index is *row*.
+def _known(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:
+    """Return when the issuer's statuses were last known to be right, and until when they may be given.
 
-    Raises: NotAuthoritative — it has expired and this issuer gives no status after that.
-    Source: RFC 6960 §2.2, §4.4.4 (archive cutoff).
+    What a CA revokes elsewhere is known as of its newest CRL and until that CRL's end.
+    Raises: StaleForeignCRL — that is over.
     """
-    issuer = served.issuer
-    unknown = _State(UNKNOWN_DER, Provision.UNKNOWN, issuer.validity_unknown_s, _FOR_EVER_S)
-    if row is None:
-        return unknown
-    last_second_s = clock.jst_day_end_s(row.not_after_day)
-    until_s = last_second_s + 1
-    extensions: tuple[bytes, ...] = ()
-    if now_s > last_second_s:
-        if issuer.expired == "unauthorized":
-            raise NotAuthoritative("an expired certificate")
-        if issuer.expired != "last":
-            return unknown
-        cutoff = encode_extension(oid.OCSP_ARCHIVE_CUTOFF, generalized_time(served.since_s))
-        until_s, extensions = _FOR_EVER_S, (cutoff,)
-    if row.state == GOOD:
-        return _State(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
-    reason = _CERTIFICATE_HOLD if row.state == HELD else row.reason
-    said = reason if reason in _SAYABLE_REASONS else None
-    validity_s = issuer.validity_good_s if row.state == HELD else issuer.validity_revoked_s
-    return _State(revoked(row.revoked_at_s, said), Provision.REVOKED, validity_s, until_s, extensions)
+    known_s = standing.time_ms // 1000
+    foreign_crl = served.issuer.foreign_crl
+    if foreign_crl is None:
+        return known_s, known_s + _FOR_EVER_S
+    this_update_s, next_update_s = foreign_crl
+    if now_s >= next_update_s:
+        raise StaleForeignCRL(
+            f"{served.issuer.path}: the newest CRL taken over ended {now_s - next_update_s} s ago"
+        )
+    return min(this_update_s, known_s), next_update_s
+
+
+def _singles(
+    request: OCSPRequest,
+    served: ServedIssuer,
+    statuses: list[Status],
+    this_update_s: int,
+    next_update_s: int,
+) -> list[SingleResponse]:
+    """Return one SingleResponse for every certificate, and its SHA-256 twin where the policy says so."""
+    both = served.issuer.both_hashes
+    singles = []
+    for cert_id, status in zip(request.cert_ids, statuses, strict=True):
+        single = SingleResponse(
+            encode_cert_id(*cert_id), status.status_der, this_update_s, next_update_s, status.extensions
+        )
+        singles.append(single)
+        if both and cert_id.hash_alg == SHA1:
+            twin = served.sha256_twin(cert_id)
+            if twin not in request.cert_ids:
+                singles.append(single._replace(cert_id_der=encode_cert_id(*twin)))
+    return singles
 
 
 def _has_it(answer: Answer, how: How) -> bool:
@@ -740,6 +744,3 @@ def _has_it(answer: Answer, how: How) -> bool:
     A date is no validator for a status: "good" and "revoked" can be signed within one second.
     """
     return how.if_none_match is not None and (b"*" in how.if_none_match or answer.etag in how.if_none_match)
-
-
-assert NO_REASON not in _SAYABLE_REASONS

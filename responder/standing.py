@@ -11,13 +11,16 @@ Source: RFC 6960 §4.1.1 for the hashes an issuer is found by.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
 
 from certstatus.beat import NOTHING, Pointer
-from certstatus.cert_id import issuer_hashes
+from certstatus.cert_id import SHA1, SHA256, CertID, issuer_hashes
+from certstatus.config import STATUTORY_SERVICES
 from certstatus.crl_catalogue import CatalogueEntry
+from certstatus.der import integer_content
 from certstatus.entitlements import Entitlements
 from certstatus.errors import FeedError
 from certstatus.index import View
@@ -26,10 +29,28 @@ from certstatus.issuer_table import Issuer
 
 @dataclass(frozen=True, slots=True)
 class ServedIssuer:
-    """An issuer with what every answer about it needs.  ``since_s``: its first notBefore."""
+    """An issuer with what every answer about it needs; two are equal when they answer alike.
+
+    since_s             its first notBefore
+    siblings            issuer_ids of the other keys of its name
+    says_never_issued   whether `revoked` may mean "never issued": the policy says so, and complete
+                        lists of all keys of the name stand behind it
+    beside_register     serials (content octets) of what its key signed that the index does not list
+    sha256_of           SHA-1 name hash + key hash -> the same by SHA-256, for every encoding of the name
+    """
 
     issuer: Issuer
     since_s: int
+    siblings: tuple[int, ...]
+    says_never_issued: bool
+    beside_register: frozenset[bytes]
+    sha256_of: Mapping[bytes, bytes]
+
+    def sha256_twin(self, cert_id: CertID) -> CertID:
+        """Return the CertID of the same certificate by SHA-256; *cert_id* names this issuer by SHA-1."""
+        both = self.sha256_of[cert_id.issuer_hash]
+        half = len(both) // 2
+        return CertID(SHA256, both[:half], both[half:], cert_id.serial)
 
 
 class Access:
@@ -47,18 +68,40 @@ class Access:
         self.by_hash: dict[bytes, ServedIssuer] = {}
         for issuer in issuers:
             try:
-                served = ServedIssuer(issuer, _since_s(issuer))
-                for name_der in issuer.names_der:
-                    for issuer_hash in issuer_hashes(name_der, issuer.spki_der).values():
-                        self.by_hash[issuer_hash] = served
+                every_hash = [issuer_hashes(name_der, issuer.spki_der) for name_der in issuer.names_der]
+                served = _serve(issuer, issuers, {item[SHA1]: item[SHA256] for item in every_hash})
             except ValueError as exc:
                 raise FeedError(f"issuer {issuer.issuer_id}: its certificate cannot be read") from exc
+            for item in every_hash:
+                for issuer_hash in item.values():
+                    self.by_hash[issuer_hash] = served
             self.by_id[issuer.issuer_id] = served
 
 
-def _since_s(issuer: Issuer) -> int:
+def _serve(issuer: Issuer, issuers: list[Issuer], sha256_of: Mapping[bytes, bytes]) -> ServedIssuer:
     certificates = [x509.load_der_x509_certificate(der) for der in issuer.certificates_der]
-    return min((int(item.not_valid_before_utc.timestamp()) for item in certificates), default=0)
+    same_name = [item for item in issuers if _is_one_ca(item, issuer)]
+    return ServedIssuer(
+        issuer=issuer,
+        since_s=min((int(item.not_valid_before_utc.timestamp()) for item in certificates), default=0),
+        siblings=tuple([item.issuer_id for item in same_name if item.issuer_id != issuer.issuer_id]),
+        # The table has been checked where it was made; it is checked again where it would do harm.
+        says_never_issued=issuer.not_issued == "revoked"
+        and all(
+            item.issued_list == "complete" and item.service not in STATUTORY_SERVICES for item in same_name
+        ),
+        beside_register=frozenset(
+            [
+                *[integer_content(item.serial_number) for item in certificates],
+                *[bytes.fromhex(serial) for serial in issuer.beside_register],
+            ]
+        ),
+        sha256_of=sha256_of,
+    )
+
+
+def _is_one_ca(one: Issuer, other: Issuer) -> bool:
+    return one.service == other.service or not set(one.names_der).isdisjoint(other.names_der)
 
 
 @dataclass(slots=True)
