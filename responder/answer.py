@@ -441,7 +441,7 @@ class AnswerPath:
         served = standing.access.by_id.get(issuer_id)
         if served is None:
             raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(request, served, now_s)
+        signer = self._signer(served, now_s)
         fast = is_fast(signer)
         if fast and self._desk.has_time():
             return self._sign_here(request, issuer_id)
@@ -513,7 +513,7 @@ class AnswerPath:
         log.error("signing for issuer %d", flight.issuer_id, exc_info=exc)
         self._land(flight, CertStatusError(type(exc).__name__))
 
-    def _signer(self, request: OCSPRequest, served: ServedIssuer, now_s: int) -> Signer:
+    def _signer(self, served: ServedIssuer, now_s: int) -> Signer:
         issuer = served.issuer
         signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped)
         if signer is None:
@@ -532,7 +532,7 @@ class AnswerPath:
                 raise NotAuthoritative(f"issuer {issuer_id} is gone")
             view = standing.view
             found = tuple([look_up(view, served, certificate) for certificate in certificates])
-        signer = self._signer(request, served, now_s)
+        signer = self._signer(served, now_s)
         this_update_s, until_s = _known(served, standing, now_s)
         produced_at_s = max(now_s, this_update_s)
         moment = Moment(now_s, produced_at_s, standing)
@@ -550,7 +550,7 @@ class AnswerPath:
             produced_at_s,
             _singles(request, served, statuses, this_update_s, next_update_s),
             request.nonce,
-            extended_revoke=any([status.never_issued for status in statuses]),
+            extended_revoke=any(status.never_issued for status in statuses),
         )
         expires_s = min([next_update_s, *[status.until_s for status in statuses]])
         refresh_s = known_s + int(validity_s * (0.5 + _JITTER * random.random()))

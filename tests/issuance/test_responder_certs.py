@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from ca_cases import make_issuing
+from ca_cases import issue_one, make_issuing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -16,6 +16,7 @@ from store_cases import START_MS
 
 from certstatus import clock
 from certstatus.certificate_request import CertificateRequest
+from certstatus.der import integer_content
 from certstatus.errors import (
     IllegalTransition,
     MalformedRequest,
@@ -198,3 +199,30 @@ def test_hosts_are_enrolled_rekeyed_and_ended(sqlite_store: Store) -> None:
     for name in ("", "a b", "-a", "x" * 65, "a/b"):
         with pytest.raises(PolicyViolation, match="letters, digits, dots, dashes"):
             enroll_host(sqlite_store, name, one, START_MS)
+
+
+def test_its_number_is_told_where_never_issued_means_revoked(
+    store: Store, keys: CAKeyFolder, host_key: Ed25519PrivateKey
+) -> None:
+    """Such an issuer's table lists what its key signed beside the register, from the signing on."""
+    lab = make_issuing(store, keys, service="LAB", not_issued="revoked").issuer
+    before = store.state().seq
+    text = request_for(host_key, ec.generate_private_key(ec.SECP256R1()), lab.issuer_id)
+    certificate = x509.load_der_x509_certificate(sign_request(store, keys, text, START_MS, _WEEK_S))
+    assert store.state().seq == before + 1
+    told = {item.issuer_id: item.beside_register for item in read_table(store)}
+    assert told == {1: (), lab.issuer_id: (integer_content(certificate.serial_number).hex(),)}
+    sign_request(store, keys, text, START_MS, _WEEK_S)
+    assert store.state().seq == before + 1
+
+
+def test_the_table_says_where_certificates_find_their_crl(
+    store: Store, keys: CAKeyFolder, host_key: Ed25519PrivateKey
+) -> None:
+    """The URL is the one that stands in what the issuer signs."""
+    issued = issue_one(store, make_issuing(store, keys, service="LAB"))
+    certificate = x509.load_der_x509_certificate(issued.certificate_der)
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    assert point.full_name is not None
+    urls = [name.value for name in point.full_name if isinstance(name, x509.UniformResourceIdentifier)]
+    assert urls == [read_table(store)[1].crl_url]

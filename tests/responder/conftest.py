@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from answer_cases import Scene
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from worker_cases import Host, make_config, make_state
 
+from certstatus.changes import ChangeKind
 from certstatus.config import Config
 from certstatus.private_valkey import PrivateValkey
 from certstatus.publisher_key import make_ed25519
@@ -62,3 +64,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         with Host(client, key, config).serving() as serving:
             yield serving
         client.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Certificates 1 (good), 2 (revoked for keyCompromise) of SIGN; 1 of AUTH."""
+    made = Scene(tmp_path)
+    made.ground.change(ChangeKind.ISSUED, 1)
+    made.ground.change(ChangeKind.ISSUED, 2)
+    made.ground.change(ChangeKind.REVOKED, 2, reason=1)
+    made.ground.change(ChangeKind.ISSUED, 1, issuer_id=2)
+    yield made
+    made.close()
