@@ -89,9 +89,15 @@ endif
 ifeq ($(wildcard tests/interop),)
 ABSENT += interop
 else
+# Apache without its service, the JDK without a display.
+INTEROP_CLIENTS = openssl openssl curl curl ocsptool gnutls-bin javac default-jdk-headless \
+    /usr/share/java/bcprov.jar libbcprov-java go golang-go \
+    /usr/share/gocode/src/golang.org/x/crypto/ocsp golang-golang-x-crypto-dev ocspclnt libnss3-tools \
+    pki strongswan-pki /usr/lib/ipsec/plugins/libstrongswan-curl.so libstrongswan-extra-plugins \
+    nginx nginx-light apache2 apache2-bin
 .PHONY: interop
 interop: $(VENV)/dev.stamp ## real clients against a running service
-	@scripts/debian openssl openssl
+	@scripts/debian $(INTEROP_CLIENTS)
 	@$(BIN)/python -m pytest tests/interop $(ARGS)
 endif
 

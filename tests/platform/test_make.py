@@ -144,6 +144,21 @@ def test_a_missing_program_is_named_with_its_package(bare_path: str) -> None:
     assert done.stderr == "openssl is missing.  On Debian or Ubuntu: apt install openssl\n"
 
 
+def test_all_that_is_missing_is_named_at_once(bare_path: str, tmp_path: Path) -> None:
+    """Commands and files that are there are passed over; the others are asked for in one go."""
+    words = ["bash", "bash", "openssl", "openssl", str(tmp_path), "here", "/nowhere/x.jar", "libx-java"]
+    done = subprocess.run(
+        [ROOT / "scripts" / "debian", *words],
+        capture_output=True,
+        text=True,
+        env={"PATH": bare_path},
+        check=False,
+    )
+    assert done.returncode == 1
+    wanted = "openssl /nowhere/x.jar are missing.  On Debian or Ubuntu: apt install openssl libx-java\n"
+    assert done.stderr == wanted
+
+
 def test_scripts_are_sound() -> None:
     """Every shell script parses and stops at the first error."""
     scripts = [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()]

@@ -1,0 +1,310 @@
+"""The installation that real clients meet, and a certificate for each thing they can be told.
+
+Knows: SIGN, AUTH and an issuer that holds, made in the past so that something has expired; two
+generations of one name; a foreign CA under each name; the certificates' keys, for TLS servers.
+Does not know: any client.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import NameOID
+from served_installation import Served, openssl
+
+from certstatus import clock
+from certstatus.config import load_config
+from certstatus.publisher_key import load_index_key
+from issuance import profiles
+from issuance.ca_keys import CAKey, CAKeyFolder, generate_key, signature_hash
+from issuance.issue import Issuing, issue, sign
+from issuance.issuers import issuer_of
+from issuance.store import Store
+
+# What TLS servers call themselves; clients are told that it is 127.0.0.1.
+HOST_NAME = "server.test"
+CASES = ("good", "revoked", "held", "unknown", "expired", "wrong issuer")
+AGE_MAX_S = 10
+CRL_VALIDITY_S = 30
+_AGE_OF_CA_DAYS = 40
+_CONFIG = f"""
+[index]
+age_max_s = {AGE_MAX_S}
+snapshot_period_s = 5
+
+[responder]
+port = {{port}}
+admin_port = {{admin_port}}
+key = "{{responder_key}}"
+"""
+_ISSUER = f"""
+[[issuer]]
+service = "{{service}}"
+key = "{{key}}"
+{{more}}
+base_url = "http://127.0.0.1:{{port}}"
+validity_good_s = 60
+validity_revoked_s = 60
+validity_unknown_s = 30
+crl_period_s = 10
+crl_validity_s = {CRL_VALIDITY_S}
+delta_period_s = 4
+delta_validity_s = 30
+"""
+_ISSUERS = (
+    ("SIGN", "p256", ""),
+    ("AUTH", "rsa2048", ""),
+    ("CORP", "p384", 'access = "public"\nhold = true\nexpired = "last"'),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CA:
+    """One CA and its files: ``ca.pem``, ``foreign.pem``, and per case a certificate and its key."""
+
+    name: str
+    folder: Path
+    crl_place: str
+    cases: tuple[str, ...]
+    registered: bool
+    what: str
+
+    @property
+    def certificate(self) -> Path:
+        """The CA's own certificate."""
+        return self.folder / "ca.pem"
+
+    def anchor(self, case: str) -> Path:
+        """The CA certificate that a client of this case trusts."""
+        return self.folder / ("foreign.pem" if case == "wrong issuer" else "ca.pem")
+
+    def leaf(self, case: str) -> Path:
+        """The certificate that the case asks about."""
+        return self.folder / f"{case.replace(' ', '-')}.pem"
+
+    def key(self, case: str) -> Path:
+        """The private key of that certificate."""
+        return self.leaf(case).with_suffix(".key")
+
+
+class World:
+    """One installation below *folder*, served; ``cas`` by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.served = Served(folder)
+        self.port = free_port()
+        self.cas: dict[str, CA] = {}
+
+    @property
+    def ocsp_url(self) -> str:
+        """Where OCSP is asked; the certificates say the same."""
+        return f"http://127.0.0.1:{self.port}/ocsp"
+
+    def begin(self) -> None:
+        """Make everything and serve it."""
+        given = self.folder / "given.toml"
+        text = _CONFIG.format(port=self.port, admin_port=free_port(), responder_key="p256")
+        for service, key, more in _ISSUERS:
+            text += _ISSUER.format(service=service, key=key, more=more, port=self.port)
+        given.write_text(text)
+        self._init_in_the_past(given)
+        config = load_config(self.served.config)
+        keys = CAKeyFolder(config.state / "ca")
+        index_key = load_index_key(config.state / "secrets" / "index.key")
+        with Store.open(config.store_url) as store:
+            for service, _, _ in _ISSUERS:
+                self.cas[service] = self._make_ca(store, keys, index_key, service)
+        self.served.run("issuer", "add", "SIGN")
+        self.entitle()
+        self.served.serve("--port", str(self.port))
+
+    def end(self) -> None:
+        """Stop serving, and leave nothing running."""
+        if self.served.supervisor is not None:
+            self.served.stop()
+        self.served.clean_up()
+
+    # --- what befalls it ---------------------------------------------------------------------------
+
+    def entitle(self) -> None:
+        """Register this machine's own address for all that needs it."""
+        grants = [word for name in ("SIGN", "AUTH") for word in ("--grant", name)]
+        self.served.run("verifier", "add", "here", "--network", "127.0.0.1/32", *grants)
+
+    def end_entitlement(self) -> None:
+        """End the right of this machine's address."""
+        for item in self.served.json("verifier", "list"):
+            self.served.run("verifier", "end", str(item["verifier_id"]))
+
+    @contextmanager
+    def out_of_touch(self) -> Iterator[None]:
+        """Stop the publisher, until workers have heard nothing for too long and every CRL has run out."""
+        running = self.served.running()
+        stopped = [*running["feed"], *running["builder"]]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(max(AGE_MAX_S, CRL_VALIDITY_S) + 1)
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            self.served.wait_ready()
+
+    def curl_ocsp(self, ca: str, address: str) -> str:
+        """Ask about a CA's good certificate from *address*; return the status, or the error's name."""
+        files = self.cas[ca]
+        request, response = files.folder / "asked.der", files.folder / "answered.der"
+        openssl(f"ocsp -issuer {files.certificate} -cert {files.leaf('good')} -no_nonce -reqout {request}")
+        curl = ["curl", "-sf", "--interface", address, "--data-binary", f"@{request}"]
+        header = ["-H", "Content-Type: application/ocsp-request"]
+        subprocess.run([*curl, *header, "-o", str(response), self.ocsp_url], check=True, timeout=30)
+        read = ocsp.load_der_ocsp_response(response.read_bytes())
+        if read.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return read.response_status.name
+        return read.certificate_status.name
+
+    # --- making ------------------------------------------------------------------------------------
+
+    def _init_in_the_past(self, given: Path) -> None:
+        offset = self.folder / "clock"
+        offset.write_bytes(struct.pack("<q", -_AGE_OF_CA_DAYS * clock.DAY_S * 1000))
+        hook = Path(__file__).parents[1] / "faults" / "stepped_clock"
+        paths = [str(hook), *filter(None, [os.environ.get("PYTHONPATH")])]
+        subprocess.run(
+            self.served.command("init", "--from", str(given)),
+            env=os.environ | {"PYTHONPATH": ":".join(paths), "CERTSTATUS_TEST_CLOCK": str(offset)},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def _make_ca(self, store: Store, keys: CAKeyFolder, index_key: bytes, service: str) -> CA:
+        folder = self.folder / service
+        folder.mkdir()
+        issuer = issuer_of(store, service)
+        holds = issuer.policy.hold
+        cases = tuple(case for case in CASES if holds or case != "held")
+        made = CA(
+            service,
+            folder,
+            f"/crl/{service.lower()}/g{issuer.generation}/all",
+            cases,
+            registered=issuer.policy.access == "registered",
+            what=f"{issuer.key_algorithm}, {issuer.policy.access}",
+        )
+        issuing = Issuing.of(issuer, keys.private_key(issuer.issuer_id))
+        write_certificate(made.certificate, issuer.ca_certificate)
+        now_s = clock.now_s()
+        for case in cases:
+            key = ec.generate_private_key(ec.SECP256R1())
+            public = key.public_key()
+            write_key(made.key(case), key)
+            subject = _server_name(case)
+            if case == "wrong issuer":
+                der = self._copy_under_foreign_ca(made, key)
+            elif case == "unknown":
+                der = sign(issuing, public, now_s, subject=subject).certificate_der
+            elif case == "expired":
+                began_s = now_s - 35 * clock.DAY_S
+                der = issue(
+                    store,
+                    issuing,
+                    index_key,
+                    public,
+                    began_s * 1000,
+                    subject=subject,
+                    not_after_s=profiles.day_after_days(began_s, 30),
+                ).certificate_der
+            else:
+                der = issue(store, issuing, index_key, public, clock.now_ms, subject=subject).certificate_der
+            write_certificate(made.leaf(case), x509.load_der_x509_certificate(der))
+        self.served.run("revoke", serial(made.leaf("revoked")), "--reason", "keyCompromise")
+        if holds:
+            self.served.run("hold", serial(made.leaf("held")))
+        return made
+
+    def _copy_under_foreign_ca(self, ca: CA, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """Make another CA of the same name, and its certificate with the number of our good one."""
+        ours = x509.load_pem_x509_certificate(ca.certificate.read_bytes())
+        good = x509.load_pem_x509_certificate(ca.leaf("good").read_bytes())
+        foreign_key = generate_key("p256")
+        foreign = profiles.sign_ca_certificate(foreign_key, ours.subject, clock.now_s() - clock.DAY_S)
+        write_certificate(ca.folder / "foreign.pem", foreign)
+        return copy_certificate(good, key, foreign_key, foreign).public_bytes(serialization.Encoding.DER)
+
+
+def copy_certificate(
+    pattern: x509.Certificate, key: ec.EllipticCurvePrivateKey, ca_key: CAKey, ca: x509.Certificate
+) -> x509.Certificate:
+    """Return a certificate from *ca* that says all that *pattern* says, serial number included."""
+    builder = (
+        x509.CertificateBuilder()
+        .serial_number(pattern.serial_number)
+        .subject_name(pattern.subject)
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .not_valid_before(pattern.not_valid_before_utc)
+        .not_valid_after(pattern.not_valid_after_utc)
+    )
+    for item in pattern.extensions:
+        value = item.value
+        if isinstance(value, x509.AuthorityKeyIdentifier):
+            value = profiles.authority_key_id(ca)
+        elif isinstance(value, x509.SubjectKeyIdentifier):
+            value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(value, item.critical)
+    return builder.sign(ca_key, signature_hash(ca_key))
+
+
+def _server_name(case: str) -> x509.Name:
+    # The case in the name too: NSS takes two certificates of one subject for one.
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "JP"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, case),
+            x509.NameAttribute(NameOID.COMMON_NAME, HOST_NAME),
+        ]
+    )
+
+
+def write_certificate(path: Path, certificate: x509.Certificate) -> None:
+    """Write a certificate as PEM, and beside it as DER."""
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".der").write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a private key as PEM, not encrypted."""
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+def serial(certificate: Path) -> str:
+    """Return a certificate's number in hex."""
+    return f"{x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number:x}"
+
+
+def free_port() -> int:
+    """Return a TCP port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
