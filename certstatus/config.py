@@ -81,6 +81,7 @@ class ResponderConfig:
     tls_port: int = _number(0, 0, 65_535)
     tls_certificate: str = ""
     tls_key: str = ""
+    tls_client_ca: str = ""
     admin_bind: str = "127.0.0.1"
     admin_port: int = _number(8081, 0, 65_535)
     workers: int = _number(0, 0, 256)
@@ -300,6 +301,10 @@ def _check_together(config: Config) -> None:
     if bool(responder.tls_port) != bool(responder.tls_certificate and responder.tls_key):
         raise ConfigError(
             file, "responder.tls_port", "tls_port, tls_certificate and tls_key together", responder.tls_port
+        )
+    if responder.tls_client_ca and not responder.tls_port:
+        raise ConfigError(
+            file, "responder.tls_client_ca", "empty where there is no tls_port", responder.tls_client_ca
         )
     if config.index.beat_period_ms * 2 > config.index.age_max_s * 1000:
         raise ConfigError(file, "index.age_max_s", "at least two beat periods", config.index.age_max_s)

@@ -255,6 +255,14 @@ class Worker:
             raise ConfigError(
                 self.config.file, "responder.tls_certificate", "a certificate and its key", str(exc)
             ) from exc
+        if responder.tls_client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(responder.tls_client_ca)
+            except OSError as exc:
+                raise ConfigError(
+                    self.config.file, "responder.tls_client_ca", "CA certificates in PEM", str(exc)
+                ) from exc
         return context
 
     # --- once a second -------------------------------------------------------------------------------

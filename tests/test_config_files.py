@@ -132,6 +132,12 @@ def test_the_demos_file_is_the_one_that_init_uses() -> None:
         ("[[issuer]]", "issuer[0].service", "upper-case letters and digits", ""),
         ("[[issuer]]\nservice='A'\n[[issuer]]\nservice='A'", "issuer[0].service", "each service once", "A"),
         (
+            "[responder]\ntls_client_ca='ca.pem'",
+            "responder.tls_client_ca",
+            "empty where there is no tls_port",
+            "ca.pem",
+        ),
+        (
             "[[issuer]]\nservice='SIGN'\nhold=true",
             "issuer[0].hold",
             "false for SIGN and AUTH: the Act knows no hold",

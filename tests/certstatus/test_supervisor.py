@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,6 +251,25 @@ def test_tls_stands_beside_the_plain_listener(served: Served, tmp_path: Path) ->
         time.sleep(0.1)
     context = ssl.create_default_context(cafile=str(tmp_path / "tls.pem"))
     with urllib.request.urlopen(f"https://localhost:{port}/readyz", context=context, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_a_client_certificate_is_asked_for_where_a_ca_for_it_is_named(served: Served, tmp_path: Path) -> None:
+    """Without a certificate of that CA the handshake fails; with one, the same paths are answered."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    _make_tls_certificate(tmp_path, "both")
+    files = f'tls_port = {port}\ntls_certificate = "{tmp_path}/tls.pem"\ntls_key = "{tmp_path}/tls.key"'
+    files += f'\ntls_client_ca = "{tmp_path}/tls.pem"'
+    served.config.write_text(served.config.read_text().replace("[responder]", f"[responder]\n{files}"))
+    served.serve(workers=1)
+    context = ssl.create_default_context(cafile=str(tmp_path / "tls.pem"))
+    url = f"https://localhost:{port}/readyz"
+    with pytest.raises((urllib.error.URLError, ssl.SSLError, ConnectionError)):
+        urllib.request.urlopen(url, context=context, timeout=10)
+    context.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
+    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
         assert answer.status == 200
 
 
