@@ -133,7 +133,7 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
     elif has_end:
         until_s = last_second_s + 1
     if found.state == GOOD:
-        return _say_good(served, found, until_s, extensions)
+        return Status(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
     is_held = found.state == HELD
     if issuer.invalidity_date and found.invalidity_s and not is_held:
         date_der = generalized_time(found.invalidity_s)
@@ -146,10 +146,6 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
     status_der = revoked(found.revoked_at_s, reason if reason in _SAYABLE_REASONS else None)
     validity_s = issuer.validity_good_s if is_held else issuer.validity_revoked_s
     return Status(status_der, Provision.REVOKED, validity_s, until_s, extensions)
-
-
-def _say_good(served: ServedIssuer, row: IndexRow, until_s: int, extensions: tuple[bytes, ...]) -> Status:
-    return Status(GOOD_DER, Provision.GOOD, served.issuer.validity_good_s, until_s, extensions)
 
 
 def _say_absent(served: ServedIssuer, serial: bytes, absent: Absent) -> Status:
@@ -195,11 +191,8 @@ def _crl_with(served: ServedIssuer, row: IndexRow, moment: Moment) -> CatalogueE
     else:
         return None
     later = view.overlay.get((issuer.issuer_id, row.fingerprint))
-    if later is not None:
-        is_there = later[1] <= entry.seq
-    else:
-        # A snapshot keeps no numbers, but a change behind the CRL's cut is not earlier than its thisUpdate.
-        is_there = row.revoked_at_s < entry.this_update_s
+    # A snapshot keeps no numbers, but a change behind the CRL's cut is not earlier than its thisUpdate.
+    is_there = row.revoked_at_s < entry.this_update_s if later is None else later[1] <= entry.seq
     return entry if is_there and entry.this_update_s <= moment.now_s < entry.next_update_s else None
 
 

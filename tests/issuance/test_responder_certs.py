@@ -216,13 +216,11 @@ def test_its_number_is_told_where_never_issued_means_revoked(
     assert store.state().seq == before + 1
 
 
-def test_the_table_says_where_certificates_find_their_crl(
-    store: Store, keys: CAKeyFolder, host_key: Ed25519PrivateKey
-) -> None:
+def test_the_table_says_where_certificates_find_their_crl(store: Store, keys: CAKeyFolder) -> None:
     """The URL is the one that stands in what the issuer signs."""
     issued = issue_one(store, make_issuing(store, keys, service="LAB"))
     certificate = x509.load_der_x509_certificate(issued.certificate_der)
     (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert point.full_name is not None
     urls = [name.value for name in point.full_name if isinstance(name, x509.UniformResourceIdentifier)]
-    assert urls == [read_table(store)[1].crl_url]
+    assert urls == [read_table(store)[0].crl_url]
