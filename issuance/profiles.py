@@ -26,7 +26,7 @@ from cryptography.x509.oid import (
 )
 
 from certstatus import clock, oid
-from certstatus.crl import PointName, encode_distribution_points
+from certstatus.distribution_point import PointName, encode_distribution_points
 from certstatus.errors import PolicyViolation
 from issuance.ca_keys import CAKey, signature_hash
 

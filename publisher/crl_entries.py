@@ -12,7 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
 from certstatus.changes import ChangeKind
-from certstatus.crl import CERTIFICATE_HOLD, REMOVE_FROM_CRL, UNSPECIFIED, CRLEntry
+from certstatus.crl_entry import CRLEntry
+from certstatus.crl_reason import CRLReason
 from issuance.history import RevocationChange
 
 # serial -> entry
@@ -26,7 +27,7 @@ def apply_change(entries: Entries, change: RevocationChange) -> None:
     """
     serial, kind = change.serial, change.kind
     if kind in (ChangeKind.REVOKED, ChangeKind.HELD):
-        reason = CERTIFICATE_HOLD if kind is ChangeKind.HELD else _reason(change.reason)
+        reason = CRLReason.CERTIFICATE_HOLD if kind is ChangeKind.HELD else _reason(change.reason)
         entries[serial] = CRLEntry(serial, change.recorded_ms // 1000, reason, change.invalidity_s or None)
     elif kind is ChangeKind.REASON_CHANGED:
         before = entries.get(serial)
@@ -71,7 +72,7 @@ def delta_entries(
             changed[serial] = None
             since = entered.pop(serial, None)
             if since is None or _was_shown(shown_at, since, change.seq):
-                left[serial] = CRLEntry(serial, change.recorded_ms // 1000, REMOVE_FROM_CRL)
+                left[serial] = CRLEntry(serial, change.recorded_ms // 1000, CRLReason.REMOVE_FROM_CRL)
     found = [entries.get(serial) or left.get(serial) for serial in changed]
     return [entry for entry in found if entry is not None]
 
@@ -83,4 +84,4 @@ def _was_shown(shown_at: Sequence[int], since: int, until: int) -> bool:
 
 
 def _reason(reason: int | None) -> int | None:
-    return None if reason == UNSPECIFIED else reason
+    return None if reason == CRLReason.UNSPECIFIED else reason

@@ -23,14 +23,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from certstatus import oid
 from certstatus.crl import (
-    CRLEntry,
     ParsedCRL,
-    combine,
     encode_certificate_list,
     encode_tbs_cert_list,
-    lint,
     parse_certificate_list,
 )
+from certstatus.crl_combine import combine
+from certstatus.crl_entry import CRLEntry
+from certstatus.crl_lint import lint
 from certstatus.errors import CRLCheckFailed
 from issuance.ca_keys import CAKey, signature_hash
 from publisher.crl_scopes import CRLScope

@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from certstatus import clock
 from certstatus.config import Config
-from certstatus.crl import CRLEntry, ParsedCRL
+from certstatus.crl import ParsedCRL
 from certstatus.crl_catalogue import COMPLETE, DELTA
+from certstatus.crl_entry import CRLEntry
 from certstatus.durable import sync_folder
 from certstatus.errors import UnknownCertificate
 from issuance.ca_keys import CAKeyFolder

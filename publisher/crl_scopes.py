@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from certstatus.crl import encode_distribution_points, encode_issuing_distribution_point
 from certstatus.crl_catalogue import COMPLETE, DELTA
+from certstatus.distribution_point import encode_distribution_points, encode_issuing_distribution_point
 from issuance.issuers import IssuerRecord
 
 ALL = "all"

@@ -25,8 +25,30 @@ MAY_IMPORT = {
 ON_TOP = ("certstatus/cli/", "certstatus/supervisor.py")
 # Bytes in, bytes out: what reads and writes the formats touches no network, database or event loop.
 CODECS = [
-    *("beat", "cert_id", "changes", "counters", "crl", "crl_catalogue", "crl_reason", "der", "documents"),
-    *("entitlements", "extension", "index", "issuer_table", "leases", "ocsp_request", "ocsp_response"),
+    *(
+        "beat",
+        "cert_id",
+        "changes",
+        "counters",
+        "crl",
+        "crl_catalogue",
+        "crl_combine",
+        "crl_entry",
+        "crl_lint",
+    ),
+    *(
+        "crl_reason",
+        "der",
+        "distribution_point",
+        "documents",
+        "entitlements",
+        "extension",
+        "index",
+        "issuer_table",
+        "leases",
+        "ocsp_request",
+        "ocsp_response",
+    ),
     *("oid", "snapshot"),
 ]
 NOT_IN_CODECS = {"aiohttp", "asyncio", "redis", "socket", "sqlalchemy", "uvloop"}

@@ -12,7 +12,8 @@ from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.crl_reason import reason_text
 
 if TYPE_CHECKING:
-    from certstatus.crl import CRLEntry, ParsedCRL
+    from certstatus.crl import ParsedCRL
+    from certstatus.crl_entry import CRLEntry
 
 
 @click.group
@@ -78,7 +79,9 @@ def inspect(
 
     Exits with 65 if its form or, with --ca, its signature is wrong.
     """
-    from certstatus.crl import combine, lint, parse_certificate_list
+    from certstatus.crl import parse_certificate_list
+    from certstatus.crl_combine import combine
+    from certstatus.crl_lint import lint
     from certstatus.errors import CRLCheckFailed
 
     content = _der(file)

@@ -20,8 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pkilint.bin import lint_crl
 
-from certstatus import crl, der, oid
-from certstatus.crl import CRLEntry, ParsedCRL, combine, lint, parse_certificate_list
+from certstatus import crl, crl_entry, der, distribution_point, oid
+from certstatus.crl import ParsedCRL, parse_certificate_list
+from certstatus.crl_combine import combine
+from certstatus.crl_entry import CRLEntry
+from certstatus.crl_lint import lint
+from certstatus.crl_reason import CRLReason
 from certstatus.errors import CertStatusError, CRLCheckFailed, DERError
 from certstatus.extension import encode_extension
 
@@ -29,7 +33,7 @@ _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _THIS_S = int(datetime(2026, 7, 1, 12, 0, tzinfo=UTC).timestamp())
 _NEXT_S = _THIS_S + 2 * 86_400
 _2050_S = int(datetime(2050, 1, 1, tzinfo=UTC).timestamp())
-_POINT: crl.PointName = (
+_POINT: distribution_point.PointName = (
     x509.Name(
         [
             x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "JP"),
@@ -38,7 +42,7 @@ _POINT: crl.PointName = (
     ).public_bytes(),
     ("http://crl.example.jp/crl/SIGN/g2/all.crl",),
 )
-_DELTA_POINT: crl.PointName = (None, ("http://crl.example.jp/crl/SIGN/g2/all.delta.crl",))
+_DELTA_POINT: distribution_point.PointName = (None, ("http://crl.example.jp/crl/SIGN/g2/all.delta.crl",))
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,8 @@ def _utc(posix_s: int) -> datetime:
     return datetime.fromtimestamp(posix_s, UTC)
 
 
-_IDP = crl.encode_issuing_distribution_point(_POINT, only_user_certs=True)
-_FRESHEST = crl.encode_distribution_points([_DELTA_POINT])
+_IDP = distribution_point.encode_issuing_distribution_point(_POINT, only_user_certs=True)
+_FRESHEST = distribution_point.encode_distribution_points([_DELTA_POINT])
 _FOREIGN_REASONS = {
     1: x509.ReasonFlags.key_compromise,
     2: x509.ReasonFlags.ca_compromise,
@@ -242,7 +246,7 @@ def _extensions(crl_der: bytes) -> dict[str, tuple[bool, object]]:
     }
 
 
-def _foreign_point(name: crl.PointName) -> list[x509.GeneralName]:
+def _foreign_point(name: distribution_point.PointName) -> list[x509.GeneralName]:
     directory_name_der, uris = name
     names: list[x509.GeneralName] = []
     if directory_name_der is not None:
@@ -378,7 +382,7 @@ def test_frames_and_entries_make_the_same_crl(p256: Authority) -> None:
         CRLEntry(number.to_bytes(3, "big"), _THIS_S + number, 1) for number in range(0x10000, 0x10000 + 3000)
     ]
     whole = p256.tbs(entries)
-    pieces = b"".join(map(crl.encode_entry, entries))
+    pieces = b"".join(map(crl_entry.encode_entry, entries))
     before, after = crl.frame_tbs_cert_list(
         issuer_name_der=p256.name_der,
         signature_algorithm_der=p256.algorithm_der,
@@ -416,55 +420,68 @@ def test_hundred_thousand_entries_come_back(p256: Authority) -> None:
 
 def test_certificate_and_crl_carry_the_identical_point_name() -> None:
     """The name in a certificate's distribution point is octet for octet the one in the CRL's."""
-    name_der = crl.parse_issuing_distribution_point(_IDP).name_der
+    name_der = distribution_point.parse_issuing_distribution_point(_IDP).name_der
     assert name_der is not None
-    points_der = crl.encode_distribution_points([_POINT, _DELTA_POINT])
+    points_der = distribution_point.encode_distribution_points([_POINT, _DELTA_POINT])
     assert der.explicit(0, name_der) in points_der
-    assert crl.read_point_name(name_der) == _POINT
-    assert crl.parse_distribution_points(points_der) == [_POINT, _DELTA_POINT]
+    assert distribution_point.read_point_name(name_der) == _POINT
+    assert distribution_point.parse_distribution_points(points_der) == [_POINT, _DELTA_POINT]
 
 
 @pytest.mark.parametrize("point", [_POINT, _DELTA_POINT, (_POINT[0], ()), (None, ("http://a/", "http://b/"))])
-def test_distribution_points_are_those_of_others(point: crl.PointName) -> None:
+def test_distribution_points_are_those_of_others(point: distribution_point.PointName) -> None:
     """cryptography writes the same octets for the same names, and asn1crypto reads them."""
-    points_der = crl.encode_distribution_points([point])
+    points_der = distribution_point.encode_distribution_points([point])
     theirs = x509.CRLDistributionPoints([x509.DistributionPoint(_foreign_point(point), None, None, None)])
     assert points_der == theirs.public_bytes()
     (read,) = asn1_x509.CRLDistributionPoints.load(points_der, strict=True)
     assert len(read["distribution_point"].chosen) == len(point[1]) + (point[0] is not None)
-    scope = crl.encode_issuing_distribution_point(point, only_ca_certs=True)
+    scope = distribution_point.encode_issuing_distribution_point(point, only_ca_certs=True)
     foreign = x509.IssuingDistributionPoint(_foreign_point(point), None, False, True, None, False, False)
     assert scope == foreign.public_bytes()
-    assert crl.parse_issuing_distribution_point(scope)[1:] == (False, True, False, False, False)
+    assert distribution_point.parse_issuing_distribution_point(scope)[1:] == (
+        False,
+        True,
+        False,
+        False,
+        False,
+    )
 
 
 def test_distribution_point_without_name_may_limit_the_kind() -> None:
     """An unpartitioned scope of user certificates needs no name."""
-    scope = crl.encode_issuing_distribution_point(None, only_user_certs=True)
+    scope = distribution_point.encode_issuing_distribution_point(None, only_user_certs=True)
     assert scope.hex() == "30038101ff"
-    assert crl.parse_issuing_distribution_point(scope) == (None, True, False, False, False, False)
+    assert distribution_point.parse_issuing_distribution_point(scope) == (
+        None,
+        True,
+        False,
+        False,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("arguments", [{}, {"only_user_certs": True, "only_ca_certs": True}])
 def test_meaningless_distribution_point_is_not_written(arguments: dict[str, bool]) -> None:
     """Neither an empty scope nor one that excludes everything can be written."""
     with pytest.raises(CRLCheckFailed, match=r"pkix\.crl_idp_"):
-        crl.encode_issuing_distribution_point(None, **arguments)
+        distribution_point.encode_issuing_distribution_point(None, **arguments)
 
 
 @pytest.mark.parametrize("point", [(None, ()), (None, ("",)), (None, ("http://日本/",))])
-def test_distribution_point_without_usable_name_is_not_written(point: crl.PointName) -> None:
+def test_distribution_point_without_usable_name_is_not_written(point: distribution_point.PointName) -> None:
     """A name must be there, and a URI must be ASCII."""
     with pytest.raises(CertStatusError):
-        crl.encode_distribution_points([point])
+        distribution_point.encode_distribution_points([point])
 
 
 def test_no_distribution_point_is_not_written() -> None:
     """The list of distribution points is never empty."""
     with pytest.raises(DERError):
-        crl.encode_distribution_points([])
+        distribution_point.encode_distribution_points([])
     with pytest.raises(DERError):
-        crl.parse_distribution_points(der.sequence())
+        distribution_point.parse_distribution_points(der.sequence())
 
 
 def test_foreign_distribution_points_are_read() -> None:
@@ -475,7 +492,11 @@ def test_foreign_distribution_points_are_read() -> None:
     points_der = der.sequence(
         der.sequence(relative), der.sequence(mixed, b"\x81\x02\x01\x06"), der.sequence(issuer)
     )
-    assert crl.parse_distribution_points(points_der) == [(None, ()), (None, ("ldap://x",)), (None, ())]
+    assert distribution_point.parse_distribution_points(points_der) == [
+        (None, ()),
+        (None, ("ldap://x",)),
+        (None, ()),
+    ]
 
 
 # What must not be written -------------------------------------------------------------------------------
@@ -910,7 +931,7 @@ def test_base_and_delta_are_the_complete_crl(events: list[tuple[str, int, int | 
         }
         seen = {serial for number in range(base_number, last) for serial in numbered[number]}
         for serial in seen - numbered[last].keys():
-            listed[serial] = CRLEntry(serial, last, crl.REMOVE_FROM_CRL)
+            listed[serial] = CRLEntry(serial, last, CRLReason.REMOVE_FROM_CRL)
         delta = _parsed(list(listed.values()), last, base_number)
         for complete_number in range(base_number, last):
             complete = _parsed(list(numbered[complete_number].values()), complete_number)

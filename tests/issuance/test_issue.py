@@ -19,7 +19,7 @@ from store_cases import INDEX_KEY, START_MS
 
 from certstatus import clock, oid
 from certstatus.changes import ChangeKind, fingerprint, unpack_change
-from certstatus.crl import parse_distribution_points
+from certstatus.distribution_point import parse_distribution_points
 from certstatus.errors import IllegalTransition, PolicyViolation
 from issuance import profiles, schema
 from issuance.ca_keys import CAKeyFolder

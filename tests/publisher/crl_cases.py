@@ -10,8 +10,9 @@ from publisher_cases import INDEX_KEY, Clock
 from certstatus.beat import Pointer
 from certstatus.changes import ChangeKind, fingerprint
 from certstatus.config import IssuerConfig
-from certstatus.crl import CRLEntry, ParsedCRL, parse_certificate_list
+from certstatus.crl import ParsedCRL, parse_certificate_list
 from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry, read_catalogue
+from certstatus.crl_entry import CRLEntry
 from certstatus.documents import open_document
 from certstatus.errors import IllegalTransition
 from issuance.ca_keys import CAKeyFolder

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certstatus.changes import ChangeKind
-from certstatus.crl import REMOVE_FROM_CRL, CRLEntry
+from certstatus.crl_entry import CRLEntry
+from certstatus.crl_reason import CRLReason
 from issuance.history import RevocationChange
 from publisher.crl_entries import Entries, delta_entries, fold
 
@@ -47,7 +48,7 @@ def test_delta_says_exactly_what_the_rule_asks(
     shown: set[bytes] = set(base)
     for cut in shown_at:
         shown |= fold(changes[:cut]).keys()
-    removed = {serial for serial, entry in says.items() if entry.reason == REMOVE_FROM_CRL}
+    removed = {serial for serial, entry in says.items() if entry.reason == CRLReason.REMOVE_FROM_CRL}
     assert removed == shown - now.keys()
     listed = says.keys() - removed
     assert all(says[serial] == now[serial] for serial in listed)
@@ -60,7 +61,7 @@ def test_delta_says_exactly_what_the_rule_asks(
 def _joined(base: Entries, delta: list[CRLEntry]) -> Entries:
     joined = dict(base)
     for entry in delta:
-        if entry.reason == REMOVE_FROM_CRL:
+        if entry.reason == CRLReason.REMOVE_FROM_CRL:
             joined.pop(entry.serial, None)
         else:
             joined[entry.serial] = entry

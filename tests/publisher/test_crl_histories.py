@@ -15,7 +15,9 @@ from cryptography import x509
 from publisher_cases import START_MS, Clock
 
 from certstatus.changes import ChangeKind
-from certstatus.crl import REMOVE_FROM_CRL, combine, lint
+from certstatus.crl_combine import combine
+from certstatus.crl_lint import lint
+from certstatus.crl_reason import CRLReason
 from issuance.store import Store
 
 
@@ -63,7 +65,7 @@ def test_base_and_delta_make_the_complete_crl(
                 combined = combine(line.parsed(base, COMPLETE), delta)
                 assert {entry.serial: entry for entry in combined} == expected
                 pairs += 1
-        removed = {entry.serial for entry in delta.entries if entry.reason == REMOVE_FROM_CRL}
+        removed = {entry.serial for entry in delta.entries if entry.reason == CRLReason.REMOVE_FROM_CRL}
         if not hold:
             assert not removed
         assert not removed & expected.keys()
@@ -76,7 +78,9 @@ def test_base_and_delta_make_the_complete_crl(
     ]
     assert lapsed, "the history was to contain lapses"
     if hold:
-        assert any(e.reason == REMOVE_FROM_CRL for n in deltas for e in line.parsed(n, DELTA).entries)
+        assert any(
+            e.reason == CRLReason.REMOVE_FROM_CRL for n in deltas for e in line.parsed(n, DELTA).entries
+        )
 
 
 def _check_complete(line: CRLLine, number: int) -> None:

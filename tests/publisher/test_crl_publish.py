@@ -23,7 +23,9 @@ from certstatus import clock as wall_clock
 from certstatus import oid
 from certstatus.changes import ChangeKind, first_chain
 from certstatus.config import parse_config
-from certstatus.crl import REMOVE_FROM_CRL, combine, parse_issuing_distribution_point
+from certstatus.crl_combine import combine
+from certstatus.crl_reason import CRLReason
+from certstatus.distribution_point import parse_issuing_distribution_point
 from certstatus.errors import (
     CRLCheckFailed,
     FencedOff,
@@ -186,7 +188,7 @@ def test_statutory_entries_leave_with_a_complete_crl_alone(sign: CRLLine, clock:
     (following,) = sign.issue_due()
     assert (following.kind, following.base_number) == (DELTA, alone.number)
     for number in sign.numbers(DELTA):
-        assert all(entry.reason != REMOVE_FROM_CRL for entry in sign.parsed(number, DELTA).entries)
+        assert all(entry.reason != CRLReason.REMOVE_FROM_CRL for entry in sign.parsed(number, DELTA).entries)
 
 
 def test_entries_leave_by_remove_from_crl_where_the_policy_has_hold(partner: CRLLine, clock: Clock) -> None:
@@ -201,7 +203,7 @@ def test_entries_leave_by_remove_from_crl_where_the_policy_has_hold(partner: CRL
     assert complete.entries == 0
     assert delta.base_number == 1
     says = {entry.serial: entry.reason for entry in partner.parsed(delta.number, DELTA).entries}
-    assert says == {short: REMOVE_FROM_CRL}
+    assert says == {short: CRLReason.REMOVE_FROM_CRL}
 
 
 def test_revoked_after_its_end_still_appears_once(sign: CRLLine, clock: Clock) -> None:
@@ -231,7 +233,7 @@ def test_held_and_released_between_two_crls(partner: CRLLine, clock: Clock) -> N
     clock.pass_s(5)
     (delta,) = partner.issue(False)
     says = {entry.serial: entry.reason for entry in partner.parsed(delta.number, DELTA).entries}
-    assert says == {seen: REMOVE_FROM_CRL}
+    assert says == {seen: CRLReason.REMOVE_FROM_CRL}
 
 
 def test_policy_that_loses_hold_starts_a_new_base(partner: CRLLine, clock: Clock) -> None:

@@ -1,0 +1,126 @@
+"""What may be wrong with a CRL: the list of findings that must be empty before anything is signed.
+
+Knows: the rules a CRL can be held to by itself, each with a code of its own.
+Does not know: whether its entries, number and dates are those it should have (the publisher compares).
+Source: RFC 5280 §5.1, §5.2, §5.3.
+"""
+
+from __future__ import annotations
+
+from certstatus import oid
+from certstatus.crl import ParsedCRL, number_findings
+from certstatus.crl_entry import serial_value
+from certstatus.crl_reason import CRLReason
+from certstatus.distribution_point import parse_issuing_distribution_point
+
+# RFC 5280 §4.1.2.2.
+SERIAL_OCTETS_MAX = 20
+
+_REASONS = frozenset(CRLReason)
+_EMPTY_SEQUENCE = b"\x30\x00"
+
+_KNOWN_EXTENSIONS = frozenset(
+    {
+        oid.AUTHORITY_KEY_IDENTIFIER,
+        oid.ISSUER_ALT_NAME,
+        oid.CRL_NUMBER,
+        oid.DELTA_CRL_INDICATOR,
+        oid.ISSUING_DISTRIBUTION_POINT,
+        oid.FRESHEST_CRL,
+        oid.EXPIRED_CERTS_ON_CRL,
+        oid.AUTHORITY_INFO_ACCESS,
+    }
+)
+
+
+def lint(parsed: ParsedCRL, *, hold_allowed: bool) -> list[str]:
+    """Return what is wrong with *parsed*, each code once; empty for a CRL that may be published.
+
+    Takes:   hold_allowed — whether the issuer's policy has certificateHold, and so removeFromCRL.
+    Cost:    about 0.5 µs an entry.
+    Source:  RFC 5280 §5.1, §5.2, §5.3.
+    """
+    findings: list[str] = []
+    if parsed.version != 2:
+        findings.append("pkix.crl_version_not_2")
+    if parsed.issuer_der == _EMPTY_SEQUENCE:
+        findings.append("pkix.crl_issuer_empty")
+    if parsed.signature_algorithm_der != parsed.outer_algorithm_der:
+        findings.append("pkix.crl_algorithms_differ")
+    if parsed.next_update_s is None:
+        findings.append("pkix.crl_next_update_missing")
+    elif parsed.next_update_s <= parsed.this_update_s:
+        findings.append("pkix.crl_next_update_not_after_this_update")
+    if parsed.aki_key_id is None:
+        findings.append("pkix.crl_aki_missing")
+    if parsed.number is None:
+        findings.append("pkix.crl_number_missing")
+    findings += number_findings(parsed.number, parsed.base_number)
+    findings += _criticality_findings(parsed)
+    if parsed.idp_der is not None:
+        findings += _scope_findings(parsed.idp_der)
+    if parsed.base_number is not None and parsed.freshest_der is not None:
+        findings.append("pkix.crl_freshest_in_delta")
+    return findings + _entry_findings(parsed, hold_allowed)
+
+
+def _criticality_findings(parsed: ParsedCRL) -> list[str]:
+    findings: list[str] = []
+    must_be = {oid.DELTA_CRL_INDICATOR: "delta_indicator", oid.ISSUING_DISTRIBUTION_POINT: "idp"}
+    must_not_be = {
+        oid.AUTHORITY_KEY_IDENTIFIER: "aki",
+        oid.CRL_NUMBER: "number",
+        oid.FRESHEST_CRL: "freshest",
+        oid.ISSUER_ALT_NAME: "issuer_alt_name",
+        oid.EXPIRED_CERTS_ON_CRL: "expired_certs",
+        oid.AUTHORITY_INFO_ACCESS: "aia",
+    }
+    for name, critical, _ in parsed.extensions:
+        if name in must_be and not critical:
+            findings.append(f"pkix.crl_{must_be[name]}_not_critical")
+        elif name in must_not_be and critical:
+            findings.append(f"pkix.crl_{must_not_be[name]}_critical")
+        elif critical and name not in _KNOWN_EXTENSIONS:
+            findings.append("pkix.crl_extension_critical_unknown")
+    if parsed.entries_critical:
+        findings.append("pkix.crl_entry_extension_critical")
+    return list(dict.fromkeys(findings))
+
+
+def _scope_findings(idp_der: bytes) -> list[str]:
+    if idp_der == _EMPTY_SEQUENCE:
+        return ["pkix.crl_idp_empty"]
+    scope = parse_issuing_distribution_point(idp_der)
+    findings: list[str] = []
+    if scope.only_user_certs + scope.only_ca_certs + scope.only_attribute_certs > 1:
+        findings.append("pkix.crl_idp_scopes_conflict")
+    if scope.only_attribute_certs:
+        findings.append("pkix.crl_idp_attribute_certs")
+    if scope.indirect_crl:
+        # An entry of another issuer is refused on reading, so an indirect CRL has nothing to show.
+        findings.append("pkix.crl_idp_indirect")
+    return findings
+
+
+def _entry_findings(parsed: ParsedCRL, hold_allowed: bool) -> list[str]:
+    findings: list[str] = ["pkix.crl_entries_empty"] if parsed.entries_empty else []
+    entries = parsed.entries
+    values = [serial_value(entry) for entry in entries]
+    reasons = {entry.reason for entry in entries}
+    if len(set(values)) != len(values):
+        findings.append("pkix.crl_serial_duplicate")
+    if values != sorted(values):
+        findings.append("pkix.crl_entries_unsorted")
+    if min(values, default=1) <= 0:
+        findings.append("pkix.crl_serial_not_positive")
+    if max((len(entry.serial) for entry in entries), default=0) > SERIAL_OCTETS_MAX:
+        findings.append("pkix.crl_serial_too_long")
+    if CRLReason.UNSPECIFIED in reasons:
+        findings.append("pkix.crl_reason_unspecified")
+    if CRLReason.REMOVE_FROM_CRL in reasons and parsed.base_number is None:
+        findings.append("pkix.crl_remove_in_complete")
+    if CRLReason.REMOVE_FROM_CRL in reasons and not hold_allowed:
+        findings.append("pkix.crl_remove_without_hold")
+    if not reasons <= _REASONS | {None}:
+        findings.append("pkix.crl_reason_unknown")
+    return findings
