@@ -132,7 +132,7 @@ class Connection:
         """
         while True:
             while b"\r\n\r\n" not in self.buffer:
-                if not self._receive():
+                if not self.receive():
                     assert self.buffer == b"", f"ended within a head: {self.buffer!r}"
                     return None
             head, _, rest = self.buffer.partition(b"\r\n\r\n")
@@ -144,7 +144,7 @@ class Connection:
         assert length is not None or status == 304, f"no Content-Length: {head!r}"
         whole = len(head) + 4 + (0 if head_only or length is None or status == 304 else int(length))
         while len(self.buffer) < whole:
-            assert self._receive(), f"ended within a body: {len(self.buffer)} of {whole} octets"
+            assert self.receive(), f"ended within a body: {len(self.buffer)} of {whole} octets"
         raw, self.buffer = self.buffer[:whole], self.buffer[whole:]
         reply = Reply(raw, status, headers, raw[len(head) + 4 :])
         self._wire.replies.append(reply)
@@ -152,7 +152,7 @@ class Connection:
 
     def rest(self) -> bytes:
         """Everything up to the end of the connection, as it is."""
-        while self._receive():
+        while self.receive():
             pass
         rest, self.buffer = self.buffer, b""
         return rest
@@ -161,11 +161,12 @@ class Connection:
         """Whether the other side closes in time, without a further word."""
         self.socket.settimeout(within_s)
         try:
-            return not self._receive() and not self.buffer
+            return not self.receive() and not self.buffer
         except TimeoutError:
             return False
 
-    def _receive(self) -> int:
+    def receive(self) -> int:
+        """Take what has come; return how many octets, 0 at the end."""
         try:
             data = self.socket.recv(PIECE)
         except ConnectionResetError:
