@@ -9,6 +9,8 @@
     +------+------+------------+---------------+----------------+--------------+-------------+-----------+
                                             little-endian, 40 bytes
 
+    and where the change tells a certificate's hash, 32 bytes more: SHA-256 over its DER
+
 Knows: the layout, the kinds, and the running hash (chain) over all changes of an epoch.
 Does not know: the serial numbers; only keyed fingerprints of them travel, so that nobody who
 reads the feed can build a list of issue numbers (Act art. 63).
@@ -25,6 +27,8 @@ from certstatus.errors import FeedError
 
 _LAYOUT = struct.Struct("<BBHI12sIQQ")
 CHANGE_BYTES = _LAYOUT.size
+HASH_BYTES = 32
+HASHED_CHANGE_BYTES = CHANGE_BYTES + HASH_BYTES
 FINGERPRINT_BYTES = 12
 NO_REASON = 0xFF
 NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)
@@ -42,10 +46,18 @@ class ChangeKind(IntEnum):
     ENTITLEMENTS = 7
     ISSUERS = 8
     CA_KEY_EVENT = 9
+    CERTIFICATE_HASH = 10
+
+
+# Only these say which certificate it is; every other change finds that said already.
+_HASHED_KINDS = frozenset({ChangeKind.ISSUED, ChangeKind.CERTIFICATE_HASH})
 
 
 class Change(NamedTuple):
-    """One change, unpacked.  ``not_after_day`` counts JST days since 1970-01-01."""
+    """One change, unpacked.  ``not_after_day`` counts JST days since 1970-01-01.
+
+    ``certificate_sha256`` is empty in a change that tells no hash.
+    """
 
     kind: int
     reason: int
@@ -55,6 +67,7 @@ class Change(NamedTuple):
     invalidity_s: int
     recorded_ms: int
     seq: int
+    certificate_sha256: bytes = b""
 
 
 def fingerprint(serial: bytes, index_key: bytes) -> bytes:
@@ -75,9 +88,13 @@ def pack_change(
     recorded_ms: int,
     seq: int,
     invalidity_s: int = 0,
+    certificate_sha256: bytes = b"",
 ) -> bytes:
-    """Return the 40 bytes of a change; *reason* None is stored as 0xFF, invalidity 0 means none."""
-    return _LAYOUT.pack(
+    """Return the 40 bytes of a change, 72 with a certificate's hash.
+
+    *reason* None is stored as 0xFF, invalidity 0 means none.
+    """
+    packed = _LAYOUT.pack(
         kind,
         NO_REASON if reason is None else reason,
         issuer_id,
@@ -87,18 +104,24 @@ def pack_change(
         recorded_ms,
         seq,
     )
+    return packed + certificate_sha256
 
 
 def unpack_change(packed: bytes) -> Change:
     """Return the change in *packed*.
 
-    Raises: FeedError — not exactly 40 bytes, or a kind this version does not know.
+    Raises: FeedError — a kind this version does not know, or another length than its kind has.
     """
-    if len(packed) != CHANGE_BYTES:
-        raise FeedError(f"a change has {CHANGE_BYTES} bytes, found {len(packed)}")
-    change = Change(*_LAYOUT.unpack(packed))
-    if not ChangeKind.ISSUED <= change.kind <= ChangeKind.CA_KEY_EVENT:
-        raise FeedError(f"change {change.seq} has unknown kind {change.kind}")
+    if len(packed) == CHANGE_BYTES:
+        change = Change(*_LAYOUT.unpack(packed))
+        if not ChangeKind.ISSUED <= change.kind <= ChangeKind.CA_KEY_EVENT:
+            raise FeedError(f"change {change.seq} has unknown kind {change.kind}, or lacks its hash")
+        return change
+    if len(packed) != HASHED_CHANGE_BYTES:
+        raise FeedError(f"a change has {CHANGE_BYTES} or {HASHED_CHANGE_BYTES} bytes, found {len(packed)}")
+    change = Change(*_LAYOUT.unpack_from(packed))._replace(certificate_sha256=packed[CHANGE_BYTES:])
+    if change.kind not in _HASHED_KINDS:
+        raise FeedError(f"change {change.seq} of kind {change.kind} tells no certificate's hash")
     return change
 
 

@@ -13,14 +13,18 @@ writes are atomic under the interpreter's lock.
 from __future__ import annotations
 
 import mmap
+import struct
 from bisect import bisect_left
 from pathlib import Path
 from typing import NamedTuple
 
-from certstatus.changes import NO_REASON, Change, ChangeKind
+from certstatus.changes import HASH_BYTES, NO_REASON, Change, ChangeKind
 from certstatus.snapshot import (
     GOOD,
+    HASH_ROW_BYTES,
+    KEY_BYTES,
     REVOKED,
+    ROW_BYTES,
     IndexRow,
     SectionPlace,
     SnapshotHead,
@@ -29,6 +33,8 @@ from certstatus.snapshot import (
     read_head,
 )
 
+_split = struct.Struct(">QI").unpack
+
 
 class _Section(NamedTuple):
     issued_hi: memoryview
@@ -36,6 +42,8 @@ class _Section(NamedTuple):
     issued_meta: memoryview
     revoked: tuple[memoryview, memoryview, memoryview]
     invalidity: tuple[memoryview, memoryview, memoryview]
+    # hi, lo, and the hashes one after another; None where the issuer has none.
+    hashes: tuple[memoryview, memoryview, memoryview] | None
     place: SectionPlace
 
 
@@ -56,6 +64,7 @@ class Snapshot:
                 *_columns(content, place.issued),
                 _columns(content, place.revoked),
                 _columns(content, place.invalidity),
+                _hash_columns(content, place.hashes) if place.hashes.rows else None,
                 place,
             )
             for place in self.head.sections
@@ -66,17 +75,18 @@ class Snapshot:
         section = self._sections.get(issuer_id)
         if section is None:
             return None
-        hi = int.from_bytes(fingerprint[:8], "big")
-        lo = int.from_bytes(fingerprint[8:], "big")
+        hi, lo = _split(fingerprint)
         meta = _find(section.issued_hi, section.issued_lo, section.issued_meta, hi, lo)
         if meta is None:
             return None
+        hashes = section.hashes
+        sha256 = b"" if hashes is None else _find_hash(*hashes, hi, lo)
         state = meta >> 16 & 0xFF
         if state == GOOD:
-            return IndexRow(fingerprint, meta & 0xFFFF, GOOD, NO_REASON, 0)
+            return IndexRow(fingerprint, meta & 0xFFFF, GOOD, NO_REASON, 0, 0, sha256)
         revoked_at_s = _find(*section.revoked, hi, lo) or 0
         invalidity_s = _find(*section.invalidity, hi, lo) or 0
-        return IndexRow(fingerprint, meta & 0xFFFF, state, meta >> 24, revoked_at_s, invalidity_s)
+        return IndexRow(fingerprint, meta & 0xFFFF, state, meta >> 24, revoked_at_s, invalidity_s, sha256)
 
     def events(self) -> dict[int, tuple[int, int]]:
         """Return the CA-key events: issuer_id -> (reason, event_ms)."""
@@ -98,8 +108,17 @@ def _columns(content: memoryview, place: TablePlace) -> tuple[memoryview, memory
     rows, at = place
     return (
         content[at : at + 8 * rows].cast("Q"),
-        content[at + 8 * rows : at + 12 * rows].cast("I"),
-        content[at + 12 * rows : at + 16 * rows].cast("I"),
+        content[at + 8 * rows : at + KEY_BYTES * rows].cast("I"),
+        content[at + KEY_BYTES * rows : at + ROW_BYTES * rows].cast("I"),
+    )
+
+
+def _hash_columns(content: memoryview, place: TablePlace) -> tuple[memoryview, memoryview, memoryview]:
+    rows, at = place
+    return (
+        content[at : at + 8 * rows].cast("Q"),
+        content[at + 8 * rows : at + KEY_BYTES * rows].cast("I"),
+        content[at + KEY_BYTES * rows : at + HASH_ROW_BYTES * rows],
     )
 
 
@@ -112,6 +131,16 @@ def _find(his: memoryview, los: memoryview, values: memoryview, hi: int, lo: int
             return value
         at += 1
     return None
+
+
+def _find_hash(his: memoryview, los: memoryview, hashes: memoryview, hi: int, lo: int) -> bytes:
+    at = bisect_left(his, hi)
+    end = len(his)
+    while at < end and his[at] == hi:
+        if los[at] == lo:
+            return hashes[at * HASH_BYTES : (at + 1) * HASH_BYTES].tobytes()
+        at += 1
+    return b""
 
 
 class View:
@@ -130,7 +159,9 @@ class View:
         row = self._own_row(issuer_id, fingerprint)
         if row is not None and row.state != REVOKED and issuer_id in self.events:
             reason, event_ms = self.events[issuer_id]
-            return IndexRow(fingerprint, row.not_after_day, REVOKED, reason, event_ms // 1000)
+            return IndexRow(
+                fingerprint, row.not_after_day, REVOKED, reason, event_ms // 1000, 0, row.certificate_sha256
+            )
         return row
 
     def _own_row(self, issuer_id: int, fingerprint: bytes) -> IndexRow | None:
@@ -146,7 +177,13 @@ class View:
             self.events[change.issuer_id] = (change.reason, change.recorded_ms)
         elif kind not in (ChangeKind.ENTITLEMENTS, ChangeKind.ISSUERS, ChangeKind.LAPSED):
             before = self._own_row(change.issuer_id, change.fingerprint)
-            row = apply_change(change, before)
+            if kind == ChangeKind.CERTIFICATE_HASH:
+                if before is None:
+                    # A hash makes no certificate issued.
+                    return
+                row = before._replace(certificate_sha256=change.certificate_sha256)
+            else:
+                row = apply_change(change, before)
             self.overlay[change.issuer_id, change.fingerprint] = (row, change.seq)
 
     def moved_to(self, snapshot: Snapshot) -> View:

@@ -4,13 +4,16 @@
 
     header, 128 bytes     CSX1 | sections u32 | epoch 16 | seq u64 | time_ms u64 | chain 32 | zeros
     section, 96 bytes     issuer_id u32 | event reason u32 | event_ms u64 (0: none)
-      per issuer          | 3 x (rows u64, offset u64): issued, revoked, invalidity | zeros
+      per issuer          | 4 x (rows u64, offset u64): issued, revoked, invalidity, hashes | zeros
     table                 hi u64 * rows | lo u32 * rows | value u32 * rows        (16 bytes a row)
+      hashes              hi u64 * rows | lo u32 * rows | value 32 bytes * rows   (44 bytes a row)
 
     hi, lo: the 12-byte fingerprint, big-endian number split 8 + 4; rows ascend by (hi, lo).
     issued.value     = not_after_day u16 | state u8 << 16 | reason u8 << 24
     revoked.value    = revocation time, POSIX s        (a row for each certificate not good)
     invalidity.value = invalidity date, POSIX s        (a row only where one is known)
+    hashes.value     = SHA-256 of the certificate      (a row only where a change told it; an
+                       issuer without any has no table: zeros, as files had before there was one)
     everything little-endian; tables start at multiples of 64
 
 Knows: the layout; writing it from rows; merging a previous file with later changes block by
@@ -32,20 +35,27 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from certstatus.changes import NO_REASON, Change, ChangeKind
+from certstatus.changes import HASH_BYTES, NO_REASON, Change, ChangeKind
 from certstatus.durable import sync_folder
 from certstatus.errors import SnapshotError
 
 MAGIC = b"CSX1"
 HEADER = struct.Struct("<4sI16sQQ32s56x")
-SECTION = struct.Struct("<IIQQQQQQQ32x")
+SECTION = struct.Struct("<IIQQQQQQQQQ16x")
 HEADER_BYTES = 128
 SECTION_BYTES = 96
-ROW_BYTES = 16
+KEY_BYTES = 12
+ROW_BYTES = KEY_BYTES + 4
+HASH_ROW_BYTES = KEY_BYTES + HASH_BYTES
+# In the order in which a section names its tables.
+_ROWS_BYTES = (ROW_BYTES, ROW_BYTES, ROW_BYTES, HASH_ROW_BYTES)
 ALIGNMENT = 64
 CHUNK_BYTES = 1 << 20
 BLOCK_ROWS = 1 << 20
 MANIFEST_FORMAT = 1
+
+_VALUE_TYPE: np.dtype[Any] = np.dtype(np.uint32)
+_HASH_TYPE: np.dtype[Any] = np.dtype((np.void, HASH_BYTES))
 
 GOOD = 0
 REVOKED = 1
@@ -53,7 +63,10 @@ HELD = 2
 
 
 class IndexRow(NamedTuple):
-    """One issued certificate's state; ``revoked_at_s`` is 0 while good, ``reason`` 0xFF for none."""
+    """One issued certificate's state; ``revoked_at_s`` is 0 while good, ``reason`` 0xFF for none.
+
+    ``certificate_sha256`` is empty where no change told it.
+    """
 
     fingerprint: bytes
     not_after_day: int
@@ -61,6 +74,7 @@ class IndexRow(NamedTuple):
     reason: int
     revoked_at_s: int
     invalidity_s: int = 0
+    certificate_sha256: bytes = b""
 
 
 class TablePlace(NamedTuple):
@@ -68,6 +82,9 @@ class TablePlace(NamedTuple):
 
     rows: int
     offset: int
+
+
+_NOWHERE = TablePlace(0, 0)
 
 
 class SectionPlace(NamedTuple):
@@ -79,6 +96,7 @@ class SectionPlace(NamedTuple):
     issued: TablePlace
     revoked: TablePlace
     invalidity: TablePlace
+    hashes: TablePlace = _NOWHERE
 
 
 class SnapshotHead(NamedTuple):
@@ -93,34 +111,47 @@ class SnapshotHead(NamedTuple):
 
 @dataclass(slots=True)
 class Table:
-    """Rows of one table as sorted columns (shapes: all the same length)."""
+    """Rows of one table as sorted columns (shapes: all the same length).
+
+    ``value``: u32, or 32 octets each in the table of hashes.
+    """
 
     hi: NDArray[np.uint64]
     lo: NDArray[np.uint32]
-    value: NDArray[np.uint32]
+    value: NDArray[Any]
 
     @classmethod
     def from_rows(cls, rows: dict[bytes, int]) -> Table:
         """Return the table of *rows* (fingerprint -> value), sorted."""
-        raw = b"".join(rows)
-        both = np.frombuffer(raw, dtype=np.dtype([("hi", ">u8"), ("lo", ">u4")]))
+        return cls._sorted(rows, np.fromiter(rows.values(), dtype=np.uint32, count=len(rows)))
+
+    @classmethod
+    def from_hashes(cls, hashes: dict[bytes, bytes]) -> Table:
+        """Return the table of *hashes* (fingerprint -> 32 octets), sorted."""
+        return cls._sorted(hashes, np.frombuffer(b"".join(hashes.values()), dtype=_HASH_TYPE))
+
+    @classmethod
+    def _sorted(cls, fingerprints: Iterable[bytes], value: NDArray[Any]) -> Table:
+        both = np.frombuffer(b"".join(fingerprints), dtype=np.dtype([("hi", ">u8"), ("lo", ">u4")]))
         hi = both["hi"].astype(np.uint64)
         lo = both["lo"].astype(np.uint32)
-        value = np.fromiter(rows.values(), dtype=np.uint32, count=len(rows))
         order = np.lexsort((lo, hi))
         return cls(hi[order], lo[order], value[order])
 
-    @classmethod
-    def empty(cls) -> Table:
-        """Return a table without rows."""
-        return cls(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))
+
+_EMPTY = Table.from_rows({})
 
 
 @dataclass(slots=True)
 class IssuerChanges:
-    """What happened to one issuer's certificates since a snapshot, folded to the last word."""
+    """What happened to one issuer's certificates since a snapshot, folded to the last word.
+
+    ``hashes``: by fingerprint.  Apart from the rows, because what a certificate's hash is does not
+    depend on what happens to it, so neither need be known for the other.
+    """
 
     rows: dict[bytes, IndexRow] = field(default_factory=dict)
+    hashes: dict[bytes, bytes] = field(default_factory=dict)
     event_reason: int = 0
     event_ms: int = 0
 
@@ -137,14 +168,15 @@ class SnapshotFile:
         self._map = np.memmap(path, dtype=np.uint8, mode="r")
         self.head = read_head(memoryview(self._map))  # type: ignore[arg-type]
 
-    def table(self, place: TablePlace) -> Table:
+    def table(self, place: TablePlace, value_type: np.dtype[Any] = _VALUE_TYPE) -> Table:
         """Return the columns at *place*, not copied."""
         rows, at = place
         columns = self._map
+        values_at = at + KEY_BYTES * rows
         return Table(
             columns[at : at + 8 * rows].view(np.uint64),
-            columns[at + 8 * rows : at + 12 * rows].view(np.uint32),
-            columns[at + 12 * rows : at + 16 * rows].view(np.uint32),
+            columns[at + 8 * rows : values_at].view(np.uint32),
+            columns[values_at : values_at + value_type.itemsize * rows].view(value_type),
         )
 
     def section(self, issuer_id: int) -> SectionPlace | None:
@@ -168,9 +200,9 @@ def read_head(content: memoryview) -> SnapshotHead:
     sections = []
     for number in range(count):
         numbers = SECTION.unpack_from(content, HEADER_BYTES + number * SECTION_BYTES)
-        tables = [TablePlace(numbers[at], numbers[at + 1]) for at in (3, 5, 7)]
-        for rows, offset in tables:
-            if offset % ALIGNMENT or offset + rows * ROW_BYTES > size:
+        tables = [TablePlace(numbers[at], numbers[at + 1]) for at in (3, 5, 7, 9)]
+        for (rows, offset), row_bytes in zip(tables, _ROWS_BYTES, strict=True):
+            if offset % ALIGNMENT or offset + rows * row_bytes > size:
                 raise SnapshotError(f"a table of {rows} rows at {offset} does not fit into {size} bytes")
         sections.append(SectionPlace(numbers[0], numbers[1], numbers[2], *tables))
     return SnapshotHead(epoch, seq, time_ms, chain, tuple(sections))
@@ -190,6 +222,10 @@ def fold_changes(changes: Iterable[Change], previous: SnapshotFile | None) -> di
         if kind == ChangeKind.CA_KEY_EVENT:
             mine.event_reason, mine.event_ms = change.reason, change.recorded_ms
             continue
+        if change.certificate_sha256:
+            mine.hashes[change.fingerprint] = change.certificate_sha256
+        if kind == ChangeKind.CERTIFICATE_HASH:
+            continue
         before = mine.rows.get(change.fingerprint)
         if before is None and kind == ChangeKind.REASON_CHANGED and previous is not None:
             before = find_row(previous, change.issuer_id, change.fingerprint)
@@ -200,8 +236,10 @@ def fold_changes(changes: Iterable[Change], previous: SnapshotFile | None) -> di
 def apply_change(change: Change, before: IndexRow | None) -> IndexRow:
     """Return a certificate's row after *change*; the one place that says what a change means."""
     kind = change.kind
+    # Which certificate it is never changes, so what was told of that once stands.
+    sha256 = change.certificate_sha256 or (b"" if before is None else before.certificate_sha256)
     if kind in (ChangeKind.ISSUED, ChangeKind.RELEASED):
-        return IndexRow(change.fingerprint, change.not_after_day, GOOD, NO_REASON, 0)
+        return IndexRow(change.fingerprint, change.not_after_day, GOOD, NO_REASON, 0, 0, sha256)
     revoked_at_s, invalidity_s = change.recorded_ms // 1000, change.invalidity_s
     if kind == ChangeKind.REASON_CHANGED and before is not None and before.state != GOOD:
         # Only the reason is another; when it was revoked, and since when it was invalid, stands.
@@ -209,7 +247,7 @@ def apply_change(change: Change, before: IndexRow | None) -> IndexRow:
         invalidity_s = invalidity_s or before.invalidity_s
     state = HELD if kind == ChangeKind.HELD else REVOKED
     return IndexRow(
-        change.fingerprint, change.not_after_day, state, change.reason, revoked_at_s, invalidity_s
+        change.fingerprint, change.not_after_day, state, change.reason, revoked_at_s, invalidity_s, sha256
     )
 
 
@@ -266,6 +304,7 @@ def write_snapshot(
                     _write_table(file, old, *upserts)
                     for old, upserts in zip(_old_tables(previous, place), _upserts(mine), strict=True)
                 ]
+                tables.append(_write_hashes(file, mine.hashes, previous, place))
                 reason, event_ms = mine.event_reason, mine.event_ms
                 if event_ms == 0 and place is not None:
                     reason, event_ms = place.event_reason, place.event_ms
@@ -273,7 +312,7 @@ def write_snapshot(
             file.seek(0)
             file.write(HEADER.pack(MAGIC, len(sections), epoch, seq, time_ms, chain))
             for section in sections:
-                numbers = (*section.issued, *section.revoked, *section.invalidity)
+                numbers = (*section.issued, *section.revoked, *section.invalidity, *section.hashes)
                 file.write(SECTION.pack(section.issuer_id, section.event_reason, section.event_ms, *numbers))
             file.flush()
             os.fsync(file.fileno())
@@ -290,7 +329,7 @@ def _aligned(size: int) -> int:
 
 def _old_tables(previous: SnapshotFile | None, place: SectionPlace | None) -> list[Table]:
     if previous is None or place is None:
-        return [Table.empty(), Table.empty(), Table.empty()]
+        return [_EMPTY, _EMPTY, _EMPTY]
     return [previous.table(item) for item in (place.issued, place.revoked, place.invalidity)]
 
 
@@ -306,10 +345,21 @@ def _upserts(mine: IssuerChanges) -> list[tuple[Table, Table]]:
         (revoked if row.state != GOOD else good)[row.fingerprint] = row.revoked_at_s
         (invalidity if row.invalidity_s else plain)[row.fingerprint] = row.invalidity_s
     return [
-        (Table.from_rows(issued), Table.empty()),
+        (Table.from_rows(issued), _EMPTY),
         (Table.from_rows(revoked), Table.from_rows(good)),
         (Table.from_rows(invalidity), Table.from_rows(plain)),
     ]
+
+
+def _write_hashes(
+    file: BinaryIO, told: dict[bytes, bytes], previous: SnapshotFile | None, place: SectionPlace | None
+) -> TablePlace:
+    old = Table.from_hashes({})
+    if previous is not None and place is not None and place.hashes.rows:
+        old = previous.table(place.hashes, _HASH_TYPE)
+    if not told and not len(old.hi):
+        return _NOWHERE
+    return _write_table(file, old, Table.from_hashes(told), _EMPTY)
 
 
 def _write_table(file: BinaryIO, old: Table, sets: Table, drops: Table) -> TablePlace:

@@ -10,6 +10,7 @@ Source: Act arts. 11-15, 30-34 (loss of effect happens at recording).
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ class _Issuer(NamedTuple):
     service: str
     key_event_seq: int | None
     key_event_ms: int | None
+    cert_hash: bool
 
 
 class Act:
@@ -103,7 +105,9 @@ class Act:
         """Give the next number to a change and move the certificate it is about.
 
         Takes:   ISSUED: ``issuer_id``, ``serial`` (content octets), ``fingerprint`` (12 bytes) and
-                 ``not_after_s``, and what else is known.  Other changes of one certificate:
+                 ``not_after_s``, and what else is known; with ``certificate_der`` the change tells its
+                 hash where the issuer's policy is to answer with it.  CERTIFICATE_HASH: tells it later,
+                 also with ``certificate_der``.  Other changes of one certificate:
                  ``issuer_id`` and either ``serial`` or ``fingerprint``; ``reason`` is a CRLReason
                  number or None, ``ground`` the Act's ground or an operator's word, ``detail`` JSON.
                  CA_KEY_EVENT: ``issuer_id``.  ENTITLEMENTS, ISSUERS: nothing.
@@ -113,6 +117,7 @@ class Act:
         """
         certificate_seq: int | None = None
         not_after_day = 0
+        sha256 = b""
         reason = _FIXED_REASONS.get(kind, reason)
         if kind is ChangeKind.ISSUED:
             not_after_day = clock.jst_day_number(not_after_s)
@@ -128,14 +133,20 @@ class Act:
                 certificate_der,
                 origin,
             )
+            if certificate_der is not None and self._issuer(issuer_id).cert_hash:
+                sha256 = hashlib.sha256(certificate_der).digest()
         elif kind is ChangeKind.CA_KEY_EVENT:
             self._revoke_issuer(issuer_id)
         elif kind not in (ChangeKind.ENTITLEMENTS, ChangeKind.ISSUERS):
             row = self._move(kind, issuer_id, serial, fingerprint, reason, invalidity_s)
             certificate_seq, fingerprint, not_after_day = row.issued_seq, row.fingerprint, row.not_after_day
+            if kind is ChangeKind.CERTIFICATE_HASH:
+                if certificate_der is None:
+                    raise StoreError(f"issuer {issuer_id}: no hash without certificate {row.serial}")
+                sha256 = hashlib.sha256(certificate_der).digest()
         self.seq += 1
         packed = pack_change(
-            kind, issuer_id, fingerprint, not_after_day, reason, self.time_ms, self.seq, invalidity_s
+            kind, issuer_id, fingerprint, not_after_day, reason, self.time_ms, self.seq, invalidity_s, sha256
         )
         self.chain = next_chain(self.chain, packed)
         self._changes.append(
@@ -251,6 +262,9 @@ class Act:
             raise UnknownCertificate(
                 f"{issuer.service}: no certificate {serial.hex() or fingerprint.hex()} of issuer {issuer_id}"
             )
+        if kind is ChangeKind.CERTIFICATE_HASH:
+            # Says which certificate it is, of whatever state: nothing of the row moves.
+            return row
         standing = Standing(CertificateState(row.state), row.reason, row.revoked_at_ms, row.invalidity_s)
         revoked_seq = row.revoked_seq
         event_seq = issuer.key_event_seq
@@ -313,13 +327,17 @@ class Act:
         if found is None:
             table = schema.issuer
             row = self.connection.execute(
-                sa.select(table.c.service, table.c.key_event_seq, table.c.key_event_ms).where(
+                sa.select(table.c.service, table.c.key_event_seq, table.c.key_event_ms, table.c.policy).where(
                     table.c.issuer_id == issuer_id
                 )
             ).one_or_none()
             if row is None:
                 raise PolicyViolation(f"no issuer {issuer_id}")
-            found = self._issuers[issuer_id] = _Issuer(row.service, row.key_event_seq, row.key_event_ms)
+            # A policy from before there was this key does not say it.
+            cert_hash = bool(json.loads(row.policy).get("cert_hash", False))
+            found = self._issuers[issuer_id] = _Issuer(
+                row.service, row.key_event_seq, row.key_event_ms, cert_hash
+            )
         return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from certstatus.changes import ChangeKind
+from certstatus.changes import CHANGE_BYTES, ChangeKind, unpack_change
 from certstatus.crl_reason import CRLReason
 from certstatus.errors import StoreError
 from issuance import schema
@@ -29,7 +29,10 @@ _IN_LIST_MAX = 500
 
 
 class IssuedRow(NamedTuple):
-    """One certificate at one number.  ``revoked_at_s`` is 0 while the state is VALID."""
+    """One certificate at one number.  ``revoked_at_s`` is 0 while the state is VALID.
+
+    ``certificate_sha256`` is empty unless a change has told it by then.
+    """
 
     fingerprint: bytes
     not_after_day: int
@@ -37,6 +40,7 @@ class IssuedRow(NamedTuple):
     reason: int | None
     revoked_at_s: int
     invalidity_s: int
+    certificate_sha256: bytes = b""
 
 
 class RevocationChange(NamedTuple):
@@ -60,6 +64,8 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
     """Yield every certificate of *issuer_id* as it stood at *upto_seq*, by rising fingerprint."""
     table = schema.certificate
     last = b""
+    with store.reading() as connection:
+        hashed = _tells_hashes(connection, issuer_id)
     while True:
         with store.reading() as connection:
             event = _key_event(connection, issuer_id, upto_seq)
@@ -82,6 +88,7 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
                 row.issued_seq for row in rows if row.changed_seq > upto_seq and row.issued_seq <= upto_seq
             ]
             replayed = standings(connection, changed, upto_seq)
+            hashes = _hashes(connection, [row.issued_seq for row in rows], upto_seq) if hashed else {}
         # The transaction is over: however slowly the caller reads, it holds nothing up.
         for row in rows:
             if row.issued_seq > upto_seq:
@@ -99,10 +106,41 @@ def issued_rows(store: Store, issuer_id: int, upto_seq: int, page_rows: int) -> 
                 standing.reason,
                 (standing.revoked_at_ms or 0) // 1000,
                 standing.invalidity_s,
+                hashes.get(row.issued_seq, b""),
             )
         if len(rows) < page_rows:
             return
         last = rows[-1].fingerprint
+
+
+def _tells_hashes(connection: sa.Connection, issuer_id: int) -> bool:
+    """Say whether any change ever told the hash of a certificate of this issuer.
+
+    Walks the change log once, so that issuers without hashes are not asked for each certificate.
+    """
+    table = schema.change
+    hashed = sa.select(table.c.seq).where(
+        table.c.issuer_id == issuer_id, sa.func.length(table.c.packed) > CHANGE_BYTES
+    )
+    return connection.execute(hashed.limit(1)).first() is not None
+
+
+def _hashes(connection: sa.Connection, certificate_seqs: Sequence[int], upto_seq: int) -> dict[int, bytes]:
+    """Return the hashes told by *upto_seq*, by the certificates' issuing numbers."""
+    table = schema.change
+    found: dict[int, bytes] = {}
+    for start in range(0, len(certificate_seqs), _IN_LIST_MAX):
+        for row in connection.execute(
+            sa.select(table.c.certificate_seq, table.c.packed)
+            .where(
+                table.c.certificate_seq.in_(certificate_seqs[start : start + _IN_LIST_MAX]),
+                sa.func.length(table.c.packed) > CHANGE_BYTES,
+                table.c.seq <= upto_seq,
+            )
+            .order_by(table.c.seq)
+        ):
+            found[row.certificate_seq] = unpack_change(row.packed).certificate_sha256
+    return found
 
 
 def standings(

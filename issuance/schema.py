@@ -195,7 +195,8 @@ change = sa.Table(
     _number("invalidity_s"),
     _text("ground", optional=True),
     _text("detail", optional=True),
-    _octets("packed", 40),
+    # 40, or 72 where it tells a certificate's hash; neither database holds a column to its length.
+    _octets("packed", 72),
     _octets("chain", 32),
 )
 sa.Index("ix_change_certificate_seq", change.c.certificate_seq, change.c.seq)

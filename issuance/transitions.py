@@ -8,8 +8,9 @@
                             └─────REVOKED──────┴──▶ REVOKED ─┐ REASON_CHANGED
                                                        ▲─────┘
 
-LAPSED notes that an entry left the CRL and changes no state; CA_KEY_EVENT revokes whatever is
-not revoked yet.  There is no way out of REVOKED (Act arts. 15(1), 34(1)).
+LAPSED notes that an entry left the CRL, CERTIFICATE_HASH tells which certificate it is; neither
+changes a state.  CA_KEY_EVENT revokes whatever is not revoked yet.  There is no way out of REVOKED
+(Act arts. 15(1), 34(1)).
 Knows: this table, as a pure function; the store applies it to rows, replay applies it to history.
 Does not know: who may act, nor an issuer's policy on holds.
 """
@@ -69,6 +70,8 @@ def standing_after(
         if state is not CertificateState.REVOKED:
             raise IllegalTransition(f"is {state.name.lower()}, only a revocation's reason can be changed")
         return standing._replace(reason=reason)
+    if kind == ChangeKind.CERTIFICATE_HASH:
+        return standing
     if kind == ChangeKind.LAPSED:
         if state is CertificateState.VALID:
             raise IllegalTransition("is valid, only an entry of a CRL can lapse")

@@ -189,6 +189,8 @@ class Snapshots:
                     folded, rows = {}, 0
                 mine = folded.setdefault(issuer_id, IssuerChanges())
                 mine.rows[row.fingerprint] = _index_row(row)
+                if row.certificate_sha256:
+                    mine.hashes[row.fingerprint] = row.certificate_sha256
                 rows += 1
         yield folded, True
 

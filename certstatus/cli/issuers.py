@@ -62,15 +62,22 @@ def add(installation: Installation, service: str) -> None:
 @click.option("--generation", type=click.IntRange(1), help="CA key generation [the newest].")
 @pass_installation
 def policy(installation: Installation, service: str, generation: int | None) -> None:
-    """Give an issuer the policy that its [[issuer]] in the configuration has now."""
+    """Give an issuer the policy that its [[issuer]] in the configuration has now.
+
+    Where that has cert_hash, the hashes of certificates issued before are told to the responders.
+    """
     from certstatus import clock
+    from issuance.certificate_hashes import tell_hashes
     from issuance.issuers import IssuerPolicy, issuer_of, set_policy
 
     found = issuer_of(installation.store, service, generation)
     wanted = IssuerPolicy.from_config(_configured(installation, service))
     set_policy(installation.store, found.issuer_id, wanted, clock.now_ms)
+    told = tell_hashes(installation.store, found.issuer_id, clock.now_ms) if wanted.cert_hash else 0
     installation.emit(
-        {"issuer_id": found.issuer_id}, f"issuer {found.issuer_id}: policy as in {installation.config_path}"
+        {"issuer_id": found.issuer_id, "hashes_told": told},
+        f"issuer {found.issuer_id}: policy as in {installation.config_path}"
+        + (f", {told} certificate hashes told" if told else ""),
     )
 
 

@@ -18,6 +18,8 @@ from certstatus.issuer_table import Issuer, issuer_table_content, read_issuer_ta
 from certstatus.leases import WorkerAck, encode_seen, read_ack, read_seen
 
 KEY = Ed25519PrivateKey.generate()
+# Whether a change of a kind tells a hash; all others never do.
+_HASHED = {changes.ChangeKind.ISSUED: (False, True), changes.ChangeKind.CERTIFICATE_HASH: (True,)}
 POINTER = beats.Pointer(7, bytes(range(32)))
 BEAT = beats.Beat(bytes(16), 41, 1_700_000_000_123, b"c" * 32, POINTER, POINTER, beats.NOTHING, POINTER)
 
@@ -31,9 +33,10 @@ BEAT = beats.Beat(bytes(16), 41, 1_700_000_000_123, b"c" * 32, POINTER, POINTER,
     recorded_ms=st.integers(0, 2**63),
     seq=st.integers(1, 2**63),
     invalidity_s=st.integers(0, 2**32 - 1),
+    sha256=st.just(b"") | st.binary(min_size=32, max_size=32),
 )
 def test_a_packed_change_gives_back_what_went_in(
-    kind: int,
+    kind: changes.ChangeKind,
     issuer_id: int,
     mark: bytes,
     day: int,
@@ -41,10 +44,15 @@ def test_a_packed_change_gives_back_what_went_in(
     recorded_ms: int,
     seq: int,
     invalidity_s: int,
+    sha256: bytes,
 ) -> None:
-    """unpack(pack(x)) is x for every kind and the whole range of every field."""
-    packed = changes.pack_change(kind, issuer_id, mark, day, reason, recorded_ms, seq, invalidity_s)
-    assert len(packed) == changes.CHANGE_BYTES == 40
+    """unpack(pack(x)) is x for every kind and the whole range of every field; a misplaced hash is refused."""
+    packed = changes.pack_change(kind, issuer_id, mark, day, reason, recorded_ms, seq, invalidity_s, sha256)
+    assert len(packed) == 40 + len(sha256)
+    if bool(sha256) not in _HASHED.get(kind, (False,)):
+        with pytest.raises(FeedError):
+            changes.unpack_change(packed)
+        return
     wanted = changes.NO_REASON if reason is None else reason
     assert changes.unpack_change(packed) == (
         kind,
@@ -55,12 +63,16 @@ def test_a_packed_change_gives_back_what_went_in(
         invalidity_s,
         recorded_ms,
         seq,
+        sha256,
     )
 
 
-@pytest.mark.parametrize("packed", [b"", bytes(39), bytes(41), bytes(40), b"\x0a" + bytes(39)])
+@pytest.mark.parametrize(
+    "packed",
+    [b"", bytes(39), bytes(41), bytes(40), b"\x0b" + bytes(39), b"\x0b" + bytes(71), b"\x01" + bytes(70)],
+)
 def test_a_change_of_wrong_length_or_kind_is_refused(packed: bytes) -> None:
-    """Anything but 40 bytes of a known kind is a FeedError."""
+    """Anything but 40 bytes, or 72 with a hash, of a known kind is a FeedError."""
     with pytest.raises(FeedError):
         changes.unpack_change(packed)
 

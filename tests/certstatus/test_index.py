@@ -38,18 +38,35 @@ histories = st.lists(
             st.sampled_from(MARKS),
             st.sampled_from([None, 1, 5]),
             st.sampled_from([0, 77]),
+            st.sampled_from([b"", bytes(32), b"h" * 32]),
         ),
         max_size=12,
     ),
     max_size=5,
 )
 
+Step = tuple[int, int, bytes, int | None, int, bytes]
 
-def _change(seq: int, step: tuple[int, int, bytes, int | None, int]) -> Change:
-    kind, issuer_id, mark, reason, invalidity_s = step
+
+def _change(seq: int, step: Step) -> Change:
+    kind, issuer_id, mark, reason, invalidity_s, sha256 = step
     if kind == ChangeKind.CA_KEY_EVENT:
         mark = NO_FINGERPRINT
-    return unpack_change(pack_change(kind, issuer_id, mark, 20_000, reason, seq * 1000, seq, invalidity_s))
+    if kind == ChangeKind.CERTIFICATE_HASH and not sha256:
+        sha256 = b"H" * 32
+    elif kind not in (ChangeKind.ISSUED, ChangeKind.CERTIFICATE_HASH):
+        sha256 = b""
+    return unpack_change(
+        pack_change(kind, issuer_id, mark, 20_000, reason, seq * 1000, seq, invalidity_s, sha256)
+    )
+
+
+def _issued(number: int, mark: bytes, sha256: bytes = b"") -> Change:
+    return _change(number, (ChangeKind.ISSUED, 1, mark, None, 0, sha256))
+
+
+def _revoked(number: int, mark: bytes) -> Change:
+    return _change(number, (ChangeKind.REVOKED, 1, mark, 1, 0, b""))
 
 
 class _Model:
@@ -57,6 +74,7 @@ class _Model:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, bytes], tuple[int, int, int, int]] = {}
+        self.hashes: dict[tuple[int, bytes], bytes] = {}
         self.events: dict[int, tuple[int, int]] = {}
 
     def apply(self, change: Change) -> None:
@@ -75,6 +93,8 @@ class _Model:
             at = second if was_good else before[2]
             invalid_from = change.invalidity_s or (0 if was_good else before[3])
             self.rows[key] = (REVOKED, change.reason, at, invalid_from)
+        if change.certificate_sha256:
+            self.hashes[key] = change.certificate_sha256
 
     def look_up(self, issuer_id: int, mark: bytes) -> IndexRow | None:
         row = self.rows.get((issuer_id, mark))
@@ -84,14 +104,15 @@ class _Model:
         if state != REVOKED and issuer_id in self.events:
             state, (reason, at) = REVOKED, self.events[issuer_id]
             invalidity_s = 0
-        return IndexRow(mark, 20_000, state, reason, at, invalidity_s)
+        sha256 = self.hashes.get((issuer_id, mark), b"")
+        return IndexRow(mark, 20_000, state, reason, at, invalidity_s, sha256)
 
 
 @settings(max_examples=150, deadline=None)
 @given(history=histories, block_rows=st.sampled_from([1, 2, 3, 1 << 20]))
 def test_index_equals_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory,
-    history: list[list[tuple[int, int, bytes, int | None, int]]],
+    history: list[list[Step]],
     block_rows: int,
 ) -> None:
     """Overlay alone, merged snapshot alone, and snapshot under overlay all equal the model."""
@@ -102,9 +123,14 @@ def test_index_equals_a_dictionary(
     kept, snapshots.BLOCK_ROWS = snapshots.BLOCK_ROWS, block_rows
     try:
         for number, batch in enumerate(history):
-            batch_changes = [_change(seq + at + 1, step) for at, step in enumerate(batch)]
-            seq += len(batch)
-            for change in batch_changes:
+            batch_changes = []
+            for step in batch:
+                seq += 1
+                change = _change(seq, step)
+                if change.kind == ChangeKind.CERTIFICATE_HASH and step[1:3] not in model.rows:
+                    # The store tells hashes of what it has issued only.
+                    change = change._replace(kind=ChangeKind.ISSUED)
+                batch_changes.append(change)
                 for view in (model, overlay_only, moved):
                     view.apply(change)
             path = folder / f"{number}.idx"
@@ -127,21 +153,62 @@ def test_index_equals_a_dictionary(
 
 def test_a_row_costs_sixteen_bytes_and_sixteen_more_when_revoked(tmp_path: Path) -> None:
     """The file of 1,000 certificates, 100 revoked, is 1,100 rows of 16 bytes beside its head."""
-    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, at.to_bytes(12, "big"), None, 0)) for at in range(1000)]
-    changes += [
-        _change(at + 1001, (ChangeKind.REVOKED, 1, at.to_bytes(12, "big"), 1, 0)) for at in range(100)
-    ]
+    changes = [_issued(at + 1, at.to_bytes(12, "big")) for at in range(1000)]
+    changes += [_revoked(at + 1001, at.to_bytes(12, "big")) for at in range(100)]
     path = tmp_path / "x.idx"
     write_snapshot(path, bytes(16), 1100, 0, bytes(32), fold_changes(changes, None))
     head = snapshots.HEADER_BYTES + snapshots.SECTION_BYTES
     assert 1100 * 16 + head <= path.stat().st_size <= 1100 * 16 + head + 3 * snapshots.ALIGNMENT
     assert Snapshot(path).counts() == {1: (1000, 100)}
+    assert Snapshot(path).head.sections[0].hashes == (0, 0)
+
+
+def test_a_told_hash_costs_forty_four_bytes(tmp_path: Path) -> None:
+    """Of 1,000 certificates 200 with their hash: 200 rows of 44 bytes more, found with each of the 200."""
+    marks = [at.to_bytes(12, "big") for at in range(1000)]
+    hashes = {mark: hashlib.sha256(mark).digest() for mark in marks[::5]}
+    changes = [_issued(at + 1, mark, hashes.get(mark, b"")) for at, mark in enumerate(marks)]
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 1000, 0, bytes(32), fold_changes(changes, None))
+    head = snapshots.HEADER_BYTES + snapshots.SECTION_BYTES
+    rows = 1000 * 16 + 200 * 44
+    assert rows + head <= path.stat().st_size <= rows + head + 4 * snapshots.ALIGNMENT
+    found = Snapshot(path)
+    for mark in marks:
+        row = found.look_up(1, mark)
+        assert row is not None
+        assert row.certificate_sha256 == hashes.get(mark, b"")
+
+
+def test_a_section_without_a_place_for_hashes_is_read(tmp_path: Path) -> None:
+    """What a version without hashes wrote, zeros in their place, is looked up and merged further."""
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 1, 0, bytes(32), fold_changes([_issued(1, MARKS[0])], None))
+    content = path.read_bytes()
+    spare = snapshots.HEADER_BYTES + 64
+    assert content[spare : spare + 32] == bytes(32)
+    later = [
+        _change(2, (ChangeKind.CERTIFICATE_HASH, 1, MARKS[0], None, 0, b"h" * 32)),
+        _issued(3, MARKS[1], b"i" * 32),
+    ]
+    previous = SnapshotFile(path)
+    merged = tmp_path / "y.idx"
+    write_snapshot(merged, bytes(16), 3, 0, bytes(32), fold_changes(later, previous), previous)
+    rows = [Snapshot(merged).look_up(1, mark) for mark in MARKS[:3]]
+    assert [row and row.certificate_sha256 for row in rows] == [b"h" * 32, b"i" * 32, None]
+
+
+def test_a_hash_alone_makes_nothing_issued() -> None:
+    """A hash of a certificate that was never issued leaves it unknown."""
+    view = View(None)
+    view.apply(_change(1, (ChangeKind.CERTIFICATE_HASH, 1, MARKS[0], None, 0, b"h" * 32)))
+    assert view.look_up(1, MARKS[0]) is None
 
 
 def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
     """Changes the new snapshot already holds leave the overlay; later ones stay and win."""
-    first = _change(1, (ChangeKind.ISSUED, 1, MARKS[0], None, 0))
-    later = _change(2, (ChangeKind.REVOKED, 1, MARKS[0], 1, 0))
+    first = _issued(1, MARKS[0])
+    later = _revoked(2, MARKS[0])
     view = View(None)
     view.apply(first)
     view.apply(later)
@@ -156,14 +223,14 @@ def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
 
 def test_torn_snapshots_are_refused(tmp_path: Path) -> None:
     """A file cut anywhere, or with another magic, is a SnapshotError, never a wrong look-up."""
-    changes = [_change(1, (ChangeKind.ISSUED, 1, MARKS[0], None, 0))]
+    changes = [_issued(1, MARKS[0], b"h" * 32)]
     path = tmp_path / "x.idx"
     write_snapshot(path, bytes(16), 1, 0, bytes(32), fold_changes(changes, None))
     whole = path.read_bytes()
-    end_of_rows = max(
-        place.issued.offset + 16 * place.issued.rows for place in SnapshotFile(path).head.sections
-    )
-    for size in (1, 100, snapshots.HEADER_BYTES, snapshots.HEADER_BYTES + 10, end_of_rows - 1):
+    (place,) = SnapshotFile(path).head.sections
+    ends = (place.issued.offset + 16, place.hashes.offset + 44)
+    assert max(ends) == len(whole)
+    for size in (1, 100, snapshots.HEADER_BYTES, snapshots.HEADER_BYTES + 10, *(end - 1 for end in ends)):
         torn = tmp_path / "torn.idx"
         torn.write_bytes(whole[:size])
         with pytest.raises(SnapshotError):
@@ -176,7 +243,7 @@ def test_torn_snapshots_are_refused(tmp_path: Path) -> None:
 def test_the_manifest_pins_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manifest opens only under its own hash and lists a hash for each chunk."""
     monkeypatch.setattr(snapshots, "CHUNK_BYTES", 256)
-    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, mark, None, 0)) for at, mark in enumerate(MARKS)]
+    changes = [_issued(at + 1, mark) for at, mark in enumerate(MARKS)]
     path = tmp_path / "x.idx"
     write_snapshot(path, b"e" * 16, len(MARKS), 0, bytes(32), fold_changes(changes, None))
     manifest = make_manifest(path)
@@ -191,7 +258,7 @@ def test_the_manifest_pins_every_chunk(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     """When the disk takes only half of a snapshot, no file stands under its name or beside it."""
-    changes = [_change(at + 1, (ChangeKind.ISSUED, 1, at.to_bytes(12, "big"), None, 0)) for at in range(1000)]
+    changes = [_issued(at + 1, at.to_bytes(12, "big")) for at in range(1000)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import hashlib
 import io
 import json
 import shutil
@@ -24,9 +26,10 @@ from certstatus.errors import EXIT_DATA, BackupDamaged, StoreError
 from issuance import profiles, schema
 from issuance.backup import backup
 from issuance.ca_keys import CAKeyFolder
+from issuance.certificate_hashes import tell_hashes
 from issuance.crl_register import WITHDRAWN
 from issuance.issue import IssuedCertificate, Issuing
-from issuance.issuers import issuer_by_id
+from issuance.issuers import issuer_by_id, set_policy
 from issuance.provisions import ProvisionCell
 from issuance.restore import CRL_NUMBER_GAP, SEQ_GAP, restore
 from issuance.revoke import FoundCertificate, find_certificate, hold, record_ca_key_event, release, revoke
@@ -217,6 +220,23 @@ def test_a_restored_epoch_is_whole_in_itself(installation: Installation) -> None
     # What came before is still there to be shown and listed, under its old numbers.
     assert [change.seq for change in show(store, certificate, _NOW_S).changes] == [2]
     assert [row.state for row in store.issued_rows(1, state.seq)] == [CertificateState.VALID]
+
+
+def test_told_hashes_outlive_a_restore(installation: Installation) -> None:
+    """What was told of certificates before the backup, at issuing or later, is in the new epoch's rows."""
+    store = installation.store
+    issuing = make_issuing(store, installation.keys, "PUBLIC")
+    issuer_id = issuing.issuer.issuer_id
+    before = issue_one(store, issuing)
+    set_policy(store, issuer_id, dataclasses.replace(issuing.issuer.policy, cert_hash=True), START_MS)
+    tell_hashes(store, issuer_id, START_MS)
+    certificates = [before, issue_one(store, issuing)]
+    restore(installation.backup(), installation.state, installation.url, _LATER_MS)
+    store = installation.reopen()
+    rows = store.issued_rows(issuer_id, store.state().seq)
+    assert {row.certificate_sha256 for row in rows} == {
+        hashlib.sha256(item.certificate_der).digest() for item in certificates
+    }
 
 
 def test_revocations_on_published_crls_are_recorded_again(installation: Installation, tmp_path: Path) -> None:

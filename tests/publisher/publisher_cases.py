@@ -3,6 +3,7 @@ than a worker may."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import redis
@@ -63,8 +64,10 @@ def serial_of(n: int) -> bytes:
     return b"\x01" + n.to_bytes(7, "big")
 
 
-def issue_many(store: Store, numbers: range, issuer_id: int = 1, now_ms: int = START_MS) -> None:
-    """Record the test certificates *numbers* as issued."""
+def issue_many(
+    store: Store, numbers: range, issuer_id: int = 1, now_ms: int = START_MS, *, with_record: bool = False
+) -> None:
+    """Record the test certificates *numbers* as issued, on request with something in the issue record."""
     with store.writing(now_ms) as act:
         for n in numbers:
             serial = serial_of(n)
@@ -74,6 +77,7 @@ def issue_many(store: Store, numbers: range, issuer_id: int = 1, now_ms: int = S
                 serial=serial,
                 fingerprint=fingerprint(serial, INDEX_KEY),
                 not_after_s=NOT_AFTER_S,
+                certificate_der=b"certificate " + serial if with_record else None,
             )
 
 
@@ -83,6 +87,17 @@ def revoke_one(
     """Record the revocation of test certificate *n*; returns its number in the sequence."""
     with store.writing(now_ms) as act:
         return act.record(ChangeKind.REVOKED, issuer_id=issuer_id, serial=serial_of(n), reason=reason).seq
+
+
+def set_cert_hash(store: Store, issuer_id: int, cert_hash: bool, now_ms: int = START_MS) -> None:
+    """Give a bare issuer a policy that says no more than this."""
+    with store.writing(now_ms) as act:
+        act.connection.execute(
+            sa.update(schema.issuer)
+            .where(schema.issuer.c.issuer_id == issuer_id)
+            .values(policy=json.dumps({"cert_hash": cert_hash}))
+        )
+        act.record(ChangeKind.ISSUERS, issuer_id=issuer_id)
 
 
 class FeedReading(NamedTuple):

@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from publisher_cases import (
     INDEX_KEY,
+    START_MS,
     Clock,
     add_bare_issuer,
     follow,
     issue_many,
     revoke_one,
     serial_of,
+    set_cert_hash,
 )
 
 from certstatus.changes import ChangeKind, fingerprint, first_chain
@@ -29,6 +31,7 @@ from certstatus.feed_keys import FeedKeys
 from certstatus.index import Snapshot, View
 from certstatus.snapshot import CHUNK_BYTES, HELD, REVOKED, read_head, read_manifest
 from issuance import schema
+from issuance.certificate_hashes import tell_hashes
 from issuance.store import Store, make_epoch
 from publisher.chunks import put_chunks
 from publisher.feed import Feed
@@ -54,11 +57,20 @@ def _history(store: Store, random_numbers: random.Random, count: int, next_numbe
     """Do *count* acts at random to certificates of two issuers; returns the next unused number."""
     for _ in range(count):
         issuer_id = random_numbers.choice((1, 2))
-        act_kind = random_numbers.choice(("issue", "issue", "issue", "revoke", "hold", "release", "reason"))
+        act_kind = random_numbers.choice(
+            ("issue", "issue", "issue", "revoke", "hold", "release", "reason", "policy")
+        )
         now_ms = store.state().time_ms + random_numbers.randrange(3000)
         if act_kind == "issue":
-            issue_many(store, range(next_number, next_number + 3), issuer_id, now_ms)
+            with_record = random_numbers.random() < 0.8
+            issue_many(store, range(next_number, next_number + 3), issuer_id, now_ms, with_record=with_record)
             next_number += 3
+            continue
+        if act_kind == "policy":
+            # Issuer 1 never has hashes, issuer 2 now and then, told afterwards or not.
+            set_cert_hash(store, 2, random_numbers.random() < 0.5, now_ms)
+            if random_numbers.random() < 0.3:
+                tell_hashes(store, 2, now_ms)
             continue
         kind, reason = {
             "revoke": (ChangeKind.REVOKED, random_numbers.choice((None, 1, 3, 4, 5))),
@@ -92,7 +104,29 @@ def test_merged_snapshot_equals_one_made_from_nothing(
     assert _path(store, config, seq).read_bytes() == merged
     head = read_head(memoryview(merged))
     assert (head.seq, head.chain) == (seq, store.chain_at(seq))
-    assert len(head.sections) == 2
+    assert [place.hashes.rows > 0 for place in head.sections] == [False, True]
+
+
+def test_a_past_snapshot_is_made_again_as_it_was(store: Store, snapshots: Snapshots, config: Config) -> None:
+    """From rows that have moved on, hashes told since included, the file of an earlier number comes out."""
+    issue_many(store, range(10), with_record=True)
+    set_cert_hash(store, 1, True)
+    issue_many(store, range(10, 20), with_record=True)
+    issue_many(store, range(20, 30))
+    seq = snapshots.build()
+    before = _path(store, config, seq).read_bytes()
+    assert tell_hashes(store, 1, START_MS) == 10
+    assert tell_hashes(store, 1, START_MS) == 0
+    revoke_one(store, 3)
+    snapshots._write_rows(_path(store, config, seq), store.state(), seq)
+    assert _path(store, config, seq).read_bytes() == before
+    found = View(Snapshot(_path(store, config, snapshots.build())))
+    for n in range(30):
+        row = found.look_up(1, fingerprint(serial_of(n), INDEX_KEY))
+        assert row is not None
+        der = b"certificate " + serial_of(n)
+        assert row.certificate_sha256 == (hashlib.sha256(der).digest() if n < 20 else b"")
+        assert row.state == (REVOKED if n == 3 else 0)
 
 
 def test_lookups_equal_the_store(store: Store, snapshots: Snapshots, config: Config) -> None:
@@ -112,6 +146,7 @@ def test_lookups_equal_the_store(store: Store, snapshots: Snapshots, config: Con
             assert found is not None
             assert found.state == states[row.state]
             assert found.revoked_at_s == row.revoked_at_s
+            assert found.certificate_sha256 == row.certificate_sha256
             if found.state:
                 assert found.reason == (255 if row.reason is None else row.reason)
 
