@@ -110,6 +110,7 @@ class IssuerConfig:
 
     service: str = ""
     key: str = _choice("p256", *KEY_ALGORITHMS)
+    key_uri: str = ""
     organization: str = "certstatus TEST"
     organizational_unit: str = ""
     access: str = _choice("registered", "public", "registered")

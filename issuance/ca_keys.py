@@ -1,4 +1,4 @@
-"""CA private keys: encrypted PKCS#8 files that only their owner may read.
+"""CA private keys: encrypted PKCS#8 files that only their owner may read, or PKCS#11 URIs in their place.
 
 Knows: making a key by the name of its algorithm, keeping it under ``STATE/ca``, where the
 passphrase comes from (environment, else a file beside the keys), and which hash goes with a key.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError
+from certstatus.pkcs11_key import make_key, open_key
+from certstatus.pkcs11_uri import PKCS11URI, SCHEME, parse_uri
 from certstatus.publisher_key import SECRET_MODE, read_secret
 
 CAKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -89,8 +91,21 @@ class CAKeyFolder:
         """
         key = self._loaded.get(issuer_id)
         if key is None:
-            key = self._loaded[issuer_id] = load_key(self.path(issuer_id), self.passphrase())
+            key = self._loaded[issuer_id] = load_key(self.path(issuer_id), self.passphrase)
         return key
+
+    def make_in_token(self, uri: PKCS11URI, service: str, algorithm: str) -> tuple[CAKey, Path]:
+        """Make a key for *service* in the token at *uri*; like ``write_new``, what is written is its URI.
+
+        Raises: KeyFileError — the token refuses.
+        """
+        self._make_folder()
+        mark = secrets.token_hex(8)
+        named = uri.named(f"{service.lower()}-ca-{mark}")
+        key = make_key(named, algorithm)
+        path = self.folder / f"new-{mark}.key"
+        write_durable(path, f"{named}\n".encode(), SECRET_MODE)
+        return key, path
 
     def write_new(self, key: CAKey) -> Path:
         """Write a key that has no number yet; durable when this returns.
@@ -125,16 +140,22 @@ class CAKeyFolder:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def load_key(path: Path, passphrase: bytes) -> CAKey:
-    """Return the private key in the encrypted PKCS#8 file *path*.
+def load_key(path: Path, passphrase: Callable[[], bytes]) -> CAKey:
+    """Return the private key in the encrypted PKCS#8 file *path*, or the one that the URI in it names.
 
+    Takes:  *passphrase*: asked for only where a file needs one.
     Raises: KeyFileError — absent, readable by others, not encrypted, another passphrase, or of no use.
     """
     content = read_secret(path)
+    if content.startswith(SCHEME.encode()):
+        try:
+            return open_key(parse_uri(content.decode()))
+        except (KeyFileError, UnicodeDecodeError) as exc:
+            raise KeyFileError(f"{path}: {exc}") from exc
     if b"ENCRYPTED PRIVATE KEY" not in content:
         raise KeyFileError(f"{path}: expected an encrypted PKCS#8 key")
     try:
-        key = serialization.load_pem_private_key(content, passphrase)
+        key = serialization.load_pem_private_key(content, passphrase())
     except (ValueError, TypeError) as exc:
         raise KeyFileError(f"{path}: the passphrase does not open it, or it is damaged") from exc
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):

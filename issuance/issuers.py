@@ -26,6 +26,7 @@ from certstatus.config import IssuerConfig, illegal_policy
 from certstatus.documents import encode_document
 from certstatus.errors import ConfigError, PolicyViolation, UnknownCertificate
 from certstatus.issuer_table import Issuer, issuer_table_content
+from certstatus.pkcs11_uri import parse_uri
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKeyFolder, generate_key
@@ -147,9 +148,12 @@ def create_issuer(store: Store, keys: CAKeyFolder, config: IssuerConfig, now: No
             "issuer", f"{service}.base_url", "http:// (a CRL is never fetched over https)", policy.base_url
         )
     name = profiles.ca_name(service, config.organization, config.organizational_unit)
-    key = generate_key(config.key)
+    if config.key_uri:
+        key, new_path = keys.make_in_token(parse_uri(config.key_uri), service, config.key)
+    else:
+        key = generate_key(config.key)
+        new_path = keys.write_new(key)
     certificate = profiles.sign_ca_certificate(key, name, read_clock(now) // 1000)
-    new_path = keys.write_new(key)
     try:
         with store.writing(now) as act:
             record = _record_issuer(act, config, policy, certificate, keys, new_path)

@@ -211,7 +211,7 @@ def test_ca_keys_lie_encrypted_and_for_their_owner_only(sqlite_store: Store, key
     path = keys.path(1)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    again = load_key(path, keys.passphrase())
+    again = load_key(path, keys.passphrase)
     assert again.public_key() == issuing.ca_key.public_key()
     for name in ("store.db", "store.db-wal"):
         content = (keys.folder.parent / name).read_bytes()
@@ -226,19 +226,19 @@ def test_a_key_file_of_no_use_is_refused(sqlite_store: Store, keys: CAKeyFolder,
     with pytest.raises(KeyFileError, match="No such file"):
         keys.private_key(7)
     with pytest.raises(KeyFileError, match="passphrase does not open"):
-        load_key(path, b"wrong")
+        load_key(path, lambda: b"wrong")
     plain = tmp_path / "plain.key"
     plain.write_bytes(
-        load_key(path, keys.passphrase()).private_bytes(
+        load_key(path, keys.passphrase).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
     plain.chmod(0o600)
     with pytest.raises(KeyFileError, match="expected an encrypted"):
-        load_key(plain, keys.passphrase())
+        load_key(plain, keys.passphrase)
     path.chmod(0o640)
     with pytest.raises(KeyFileError, match="mode 640"):
-        load_key(path, keys.passphrase())
+        load_key(path, keys.passphrase)
 
 
 def test_the_passphrase_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:

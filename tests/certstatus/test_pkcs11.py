@@ -1,0 +1,179 @@
+"""Keys in a PKCS#11 token (SoftHSM): the same signatures as from files, and CAs whose keys never leave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from served_installation import Served, openssl
+
+from certstatus.errors import KeyFileError
+from certstatus.pkcs11_key import make_key, open_key
+from certstatus.pkcs11_uri import PKCS11URI, parse_uri
+
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+ALGORITHMS = ("p256", "p384", "rsa2048")
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PKCS11URI]:
+    """A token of this module's own; the library keeps to the one it found first, so there is only one."""
+    folder = tmp_path_factory.mktemp("hsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\n")
+    (folder / "pin").write_text("1234\n")
+    (folder / "pin").chmod(0o600)
+    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
+    command = "softhsm2-util --init-token --free --label tests --pin 1234 --so-pin 5678"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    yield PKCS11URI(MODULE, folder / "pin", token="tests")
+    del os.environ["SOFTHSM2_CONF"]
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def key(token: PKCS11URI, request: pytest.FixtureRequest) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    """A key of each kind, made in the token."""
+    return make_key(token.named(f"key-{request.param}"), request.param)
+
+
+def test_signatures_verify_in_every_form(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+    """Over data and over a digest, as certificates, CRLs and OCSP answers ask for them."""
+    data = b"to be signed"
+    for function in (hashes.SHA256(), hashes.SHA384()):
+        digest = hashlib.new(function.name, data).digest()
+        if isinstance(key, rsa.RSAPrivateKey):
+            scheme = padding.PKCS1v15()
+            for signature in (
+                key.sign(data, scheme, function),
+                key.sign(digest, scheme, Prehashed(function)),
+            ):
+                key.public_key().verify(signature, data, scheme, function)
+        else:
+            ecdsa = ec.ECDSA(function)
+            for signature in (key.sign(data, ecdsa), key.sign(digest, ec.ECDSA(Prehashed(function)))):
+                key.public_key().verify(signature, data, ecdsa)
+
+
+def test_the_key_itself_cannot_be_had(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+    """Neither our object nor the token gives the private value away."""
+    import pkcs11
+
+    with pytest.raises(KeyFileError, match="cannot be taken out"):
+        key.private_numbers()
+    inside = key._token._private_key()  # type: ignore[union-attr]
+    with pytest.raises(pkcs11.AttributeSensitive):
+        _ = inside[
+            pkcs11.Attribute.VALUE if inside.key_type is pkcs11.KeyType.EC else pkcs11.Attribute.PRIME_1
+        ]
+
+
+def test_many_threads_sign_at_once(token: PKCS11URI) -> None:
+    """Each thread has a session of its own; every signature verifies."""
+    key = make_key(token.named("threads"), "p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signatures: list[bytes] = []
+
+    def sign() -> None:
+        for _ in range(20):
+            signatures.append(key.sign(b"data", ec.ECDSA(hashes.SHA256())))  # noqa: PERF401
+
+    threads = [threading.Thread(target=sign) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(signatures)) == 80
+    for signature in signatures:
+        key.public_key().verify(signature, b"data", ec.ECDSA(hashes.SHA256()))
+
+
+def test_a_lost_session_is_opened_again(token: PKCS11URI) -> None:
+    """A device that closed the session is asked once more, and signs."""
+    key = make_key(token.named("session"), "p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    key._token._session().close()  # type: ignore[attr-defined]
+    signature = key.sign(b"data", ec.ECDSA(hashes.SHA256()))
+    key.public_key().verify(signature, b"data", ec.ECDSA(hashes.SHA256()))
+
+
+def test_a_label_is_used_once(token: PKCS11URI) -> None:
+    """A second key under a label would make it open to chance which one signs."""
+    make_key(token.named("once"), "p256")
+    with pytest.raises(KeyFileError, match="already"):
+        make_key(token.named("once"), "p256")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": "nobody"}, "nobody"),
+        ({"token": "elsewhere"}, "elsewhere"),
+        ({"module": Path("/nowhere.so")}, "nowhere.so"),
+        ({"pin_source": Path("/nowhere.pin")}, "nowhere.pin"),
+    ],
+)
+def test_what_is_not_there_is_named(token: PKCS11URI, change: dict[str, str | Path], said: str) -> None:
+    """Key, token, module and PIN file: the message says which one is missing."""
+    values = {"module": token.module, "pin_source": token.pin_source, "token": "tests", "label": "x"} | change
+    with pytest.raises(KeyFileError, match=said):
+        open_key(PKCS11URI(**values))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pkcs11:token=t;object=o%20x;id=%01%ff?module-path=/m.so&pin-source=/p",
+        "pkcs11:serial=12ab?module-path=/m.so&pin-source=/p",
+    ],
+)
+def test_a_uri_reads_back_as_itself(text: str) -> None:
+    """Text to URI to text to URI loses nothing."""
+    assert parse_uri(str(parse_uri(text))) == parse_uri(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file:/x", "expected a PKCS#11 URI"),
+        ("pkcs11:token=t", "module-path is missing"),
+        ("pkcs11:token=t?module-path=/m", "pin-source is missing"),
+        ("pkcs11:object=o?module-path=/m&pin-source=/p", "token or serial is missing"),
+        ("pkcs11:token=t?module-path=/m&pin-value=1234", "'pin-value' is none of"),
+        ("pkcs11:token=t;token=u?module-path=/m&pin-source=/p", "token twice"),
+        ("pkcs11:token=%ff?module-path=/m&pin-source=/p", "not UTF-8"),
+    ],
+)
+def test_a_wrong_uri_is_refused_by_what_is_wrong(text: str, said: str) -> None:
+    """An attribute that we do not understand could be the one that matters, so it is an error."""
+    with pytest.raises(KeyFileError, match=said):
+        parse_uri(text)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_ca_whose_key_is_in_a_token(token: PKCS11URI, tmp_path: Path, algorithm: str) -> None:
+    """It issues, revokes, certifies responders and publishes CRLs that openssl verifies."""
+    served = Served(tmp_path)
+    try:
+        served.run("init")
+        more = f'\n[[issuer]]\nservice = "HSM"\naccess = "public"\nkey = "{algorithm}"\nkey_uri = "{token}"\n'
+        served.config.write_text(served.config.read_text() + more)
+        served.run("issuer", "add", "HSM")
+        assert (served.state / "ca" / "3.key").read_text().startswith("pkcs11:token=tests;object=hsm-ca-")
+        served.run("demo", "--population", "20")
+        served.serve(workers=1)
+        assert served.ask("good", "hsm") == "good"
+        assert served.ask("revoked", "hsm") == "revoked"
+        (tmp_path / "c.crl").write_bytes(served.get("/crl/hsm/g1/all/complete.crl"))
+        ca = served.state / "demo" / "hsm" / "ca.pem"
+        assert "verify OK" in openssl(f"crl -in {tmp_path}/c.crl -inform DER -noout -CAfile {ca}")
+        assert served.stop() == 0
+    finally:
+        served.clean_up()
