@@ -10,6 +10,7 @@ import java_clients
 import openssl_clients
 import other_clients
 import pytest
+import stapling_clients
 from interop_clients import Client
 from interop_matrix import Matrix, ask_out_of_touch, ask_while_well
 from interop_world import World
@@ -20,6 +21,7 @@ CLIENTS: tuple[Client, ...] = (
     *java_clients.CLIENTS,
     *go_clients.CLIENTS,
     *other_clients.CLIENTS,
+    *stapling_clients.CLIENTS,
 )
 
 

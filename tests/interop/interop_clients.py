@@ -3,7 +3,8 @@
 Knows: questions, verdicts, and how a client's own words become one.  The verdicts:
 ``good`` and ``revoked`` are believed; ``unknown`` is the signed answer; ``unauthorized`` and ``tryLater``
 are the unsigned ones; ``expired`` is said by the client without us; ``good by CRL``: OCSP was no use to
-it, and a CRL was; ``no status``: it would go on without; ``refused``: it would not.
+it, and a CRL was; ``no status``: it would go on without; ``refused``: it would not; ``no staple``: the TLS
+server had nothing for it; ``accepted``: it went on, and does not say what was stapled.
 Does not know: any client.
 """
 

@@ -5,6 +5,8 @@
   "last"``); clients that build a path never ask.
 * strongSwan takes `unknown`, `unauthorized` and `tryLater` for a fault, goes on to the CRL, and where
   there is none either goes on without (its IKE daemon refuses that under ``revocation = strict``).
+* s_server and Apache staple what they are told, errors too; nginx staples ``good`` or nothing.
+* gnutls-cli refuses what is stapled as revoked and goes on with anything else, as without a staple.
 """
 
 from __future__ import annotations
@@ -17,6 +19,26 @@ LAST_SAID = frozenset({"CORP"})
 _ASKING = ("good", "revoked", "revoked", "unknown", "unknown", "unauthorized", "unauthorized", "tryLater")
 _ON_A_PATH = ("good", "revoked", "revoked", "unknown", "expired", "unauthorized", "unauthorized", "tryLater")
 _BY_CRL = ("good", "revoked", "revoked", "good", "expired", "refused", "refused", "refused")
+_GOOD_OR_NOTHING = (
+    "good",
+    "no staple",
+    "no staple",
+    "no staple",
+    "expired",
+    "no staple",
+    "no staple",
+    "no staple",
+)
+_STAPLED_TO_GNUTLS = (
+    "accepted",
+    "revoked",
+    "revoked",
+    "accepted",
+    "expired",
+    "accepted",
+    "accepted",
+    "accepted",
+)
 _TABLE: dict[str, tuple[str, ...]] = {
     "openssl ocsp": _ASKING,
     "openssl ocsp -no_nonce": _ASKING,
@@ -37,6 +59,15 @@ _TABLE: dict[str, tuple[str, ...]] = {
     "Go x/crypto, OCSP by GET": _ASKING,
     "Go x/crypto, OCSP with SHA-256": _ASKING,
     "Go crypto/x509, CRL": ("good", "revoked", "revoked", "good", "good", "refused", "refused", "refused"),
+    "s_server to s_client -status": _ON_A_PATH,
+    "s_server to curl --cert-status": _ON_A_PATH,
+    "s_server to gnutls-cli": _STAPLED_TO_GNUTLS,
+    "nginx to s_client -status": _GOOD_OR_NOTHING,
+    "nginx to curl --cert-status": _GOOD_OR_NOTHING,
+    "nginx to gnutls-cli": ("accepted", *_GOOD_OR_NOTHING[1:]),
+    "Apache to s_client -status": _ON_A_PATH,
+    "Apache to curl --cert-status": _ON_A_PATH,
+    "Apache to gnutls-cli": _STAPLED_TO_GNUTLS,
     "NSS ocspclnt": _ASKING,
     "strongSwan pki, OCSP and CRL": (
         "good",

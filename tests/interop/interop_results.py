@@ -24,6 +24,9 @@ _VERSIONS = {
         r"(\d+\.\d+\.\d+)",
     ),
     "NSS": (("dpkg-query", "-W", "-f", "${Version}", "libnss3-tools"), r"(\d+\.\d+(?:\.\d+)?)"),
+    "curl": (("curl", "--version"), r"curl (\S+)"),
+    "nginx": (("nginx", "-v"), r"nginx/(\S+)"),
+    "Apache": (("apache2", "-v"), r"Apache/(\S+)"),
     "strongSwan": (("pki", "--help"), r"strongSwan (\S+)"),
 }
 _BEGIN = "<!-- tables -->\n"
