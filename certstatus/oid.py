@@ -46,6 +46,8 @@ OCSP_SERVICE_LOCATOR = "1.3.6.1.5.5.7.48.1.7"
 OCSP_PREF_SIG_ALGS = "1.3.6.1.5.5.7.48.1.8"
 OCSP_EXTENDED_REVOKE = "1.3.6.1.5.5.7.48.1.9"
 OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"
+# CertHash of Common PKI (ISIS-MTT), a single extension.
+CERT_HASH = "1.3.36.8.3.13"
 
 # CRL extensions (RFC 5280 §5.2) and CRL entry extensions (§5.3).
 AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"

@@ -6,7 +6,8 @@ statutory service, of an issuer without such a list, and what the key signed bes
 (its own certificate, responders') are never said to be revoked because nobody issued them.
 Does not know: requests, caches, signatures; how long before nextUpdate an answer is given.
 Source: RFC 6960 §2.2 (statuses, extended definition), §2.7, §4.4.2 (CRL references), §4.4.4
-(archive cutoff), §4.4.5 (invalidity date), §4.4.8; RFC 5280 §5.3; Act arts. 14, 33.
+(archive cutoff), §4.4.5 (invalidity date), §4.4.8; RFC 5280 §5.3; Common PKI (CertHash);
+Act arts. 14, 33.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from certstatus.changes import NO_REASON
 from certstatus.counters import Provision
 from certstatus.crl_catalogue import COMPLETE, CatalogueEntry
 from certstatus.crl_reason import CRLReason
-from certstatus.der import explicit, generalized_time, integer, sequence, tlv
+from certstatus.der import NULL_DER, explicit, generalized_time, integer, octet_string, sequence, tlv
+from certstatus.der import oid as encode_oid
 from certstatus.errors import NotAuthoritative
 from certstatus.extension import encode_extension
 from certstatus.index import View
@@ -33,6 +35,8 @@ _SAYABLE_REASONS = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
 _NEVER_ISSUED_DER = revoked(0, CRLReason.CERTIFICATE_HOLD)
 _FOR_EVER_S = 1 << 62
 _IA5_STRING = 0x16
+# With NULL, as in our CertIDs (RFC 5754 §2 has every client accept it).
+_SHA256_DER = sequence(encode_oid(oid.SHA256), NULL_DER)
 # The day of a certificate that only a CRL has told of, which says nothing of its end.
 _NO_DAY = 0
 
@@ -132,6 +136,10 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
             until_s = last_second_s + kept_s + 1
     elif has_end:
         until_s = last_second_s + 1
+    if issuer.cert_hash and found.certificate_sha256:
+        # Whatever its state: what is proven is that we know the certificate, not that it is good.
+        value_der = sequence(_SHA256_DER, octet_string(found.certificate_sha256))
+        extensions += (encode_extension(oid.CERT_HASH, value_der),)
     if found.state == GOOD:
         return Status(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
     is_held = found.state == HELD

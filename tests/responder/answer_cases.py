@@ -118,6 +118,7 @@ class Ground:
         reason: int | None = None,
         day: int = FAR_DAY,
         invalidity_s: int = 0,
+        sha256: bytes = b"",
     ) -> None:
         """One change and its beat."""
         reason_number = NO_REASON if reason is None else reason
@@ -131,6 +132,7 @@ class Ground:
                 invalidity_s,
                 self.clock.ms,
                 self.standing.seq + 1,
+                sha256,
             )
         )
 

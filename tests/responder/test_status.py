@@ -333,6 +333,52 @@ def test_the_invalidity_date_is_told_where_it_is_known(lab: Lab) -> None:
     assert extensions_of(lab, 40) == {}
 
 
+def test_the_hash_of_the_certificate_is_said_where_it_was_told(lab: Lab) -> None:
+    """Of good, held and revoked ones alike, when the policy says so; of none that is not in the index."""
+    ground = lab.scene.ground
+    ground.change(ChangeKind.ISSUED, 40, sha256=b"h" * 32)
+    assert extensions_of(lab, 40) == {}
+    lab.serve(cert_hash=True)
+    wanted = {oid.CERT_HASH: _cert_hash(b"h" * 32)}
+    assert extensions_of(lab, 40) == wanted
+    for kind in (ChangeKind.HELD, ChangeKind.RELEASED, ChangeKind.HELD, ChangeKind.REVOKED):
+        ground.change(kind, 40, reason=1)
+        assert extensions_of(lab, 40) == wanted
+    assert extensions_of(lab, 1) == extensions_of(lab, 2) == extensions_of(lab, 3) == {}
+    ground.change(ChangeKind.CERTIFICATE_HASH, 2, sha256=b"i" * 32)
+    assert extensions_of(lab, 2) == {oid.CERT_HASH: _cert_hash(b"i" * 32)}
+    assert lab.status(2) == "revoked"
+    ground.change(ChangeKind.ISSUED, 41, sha256=b"j" * 32)
+    assert lab.status(41) == "good"
+    ground.change(ChangeKind.CA_KEY_EVENT, 0, reason=2)
+    assert lab.status(41) == "revoked"
+    assert extensions_of(lab, 41) == {oid.CERT_HASH: _cert_hash(b"j" * 32)}
+
+
+def test_a_cached_answer_falls_when_the_hash_is_told(lab: Lab) -> None:
+    """An answer made before the hash was known is not given after."""
+    lab.serve(cert_hash=True)
+    assert extensions_of(lab, 1) == {}
+    lab.scene.ground.change(ChangeKind.CERTIFICATE_HASH, 1, sha256=b"h" * 32)
+    assert extensions_of(lab, 1) == {oid.CERT_HASH: _cert_hash(b"h" * 32)}
+
+
+def test_no_hash_beside_unknown(lab: Lab) -> None:
+    """An expired certificate that is said to be unknown is not proven to be known."""
+    lab.serve(cert_hash=True)
+    lab.scene.ground.change(ChangeKind.ISSUED, 40, day=DAY - 2, sha256=b"h" * 32)
+    assert lab.status(40) == "unknown"
+    assert extensions_of(lab, 40) == {}
+    lab.serve(expired="last")
+    assert lab.status(40) == "good"
+    assert set(extensions_of(lab, 40)) == {oid.CERT_HASH, oid.OCSP_ARCHIVE_CUTOFF}
+
+
+def _cert_hash(sha256: bytes) -> bytes:
+    """SEQUENCE { AlgorithmIdentifier SHA-256 with NULL, OCTET STRING }, octet by octet."""
+    return bytes.fromhex("3031300d06096086480165030402010500 0420") + sha256
+
+
 def crl(seq: int, this_update_s: int, **other: Any) -> CatalogueEntry:
     """The entry of a CRL made at a cut."""
     values: dict[str, Any] = {
@@ -502,6 +548,7 @@ POLICIES = st.fixed_dictionaries(
         "archive_cutoff_days": st.sampled_from([0, 1, 400]),
         "invalidity_date": st.booleans(),
         "both_hashes": st.booleans(),
+        "cert_hash": st.booleans(),
         "foreign_crl": st.sampled_from([None, (NOW_S - 50, NOW_S + 900), (NOW_S - 5, NOW_S + 100)]),
     },
 )
