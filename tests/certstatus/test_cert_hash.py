@@ -125,7 +125,7 @@ def _sha256(path: Path) -> bytes:
 
 
 def test_answers_carry_the_hash_of_the_very_certificate(public: Public) -> None:
-    """Of one issued before the policy, one in the snapshot, one issued since; good, revoked, held, released."""
+    """Issued before the policy, in the snapshot or since; good, revoked, held and released."""
     early, old, gone = public.issue("early"), public.issue("old"), public.issue("gone")
     public.served.run("revoke", public.serial(gone))
     assert public.set_policy(True) == 3

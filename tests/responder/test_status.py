@@ -563,11 +563,13 @@ STEPS = st.one_of(
                 ChangeKind.RELEASED,
                 ChangeKind.REASON_CHANGED,
                 ChangeKind.CA_KEY_EVENT,
+                ChangeKind.CERTIFICATE_HASH,
             ]
         ),
         st.integers(1, 3),
         st.integers(1, 2),
         st.sampled_from([DAY - 2, DAY, DAY + 900]),
+        st.sampled_from([b"h" * 32, b"i" * 32]),
     ),
     st.tuples(st.just("policy"), POLICIES),
     st.tuples(st.just("pass"), st.integers(1, 40)),
@@ -611,8 +613,10 @@ def test_what_is_remembered_is_what_would_be_said_anew(
         for step in steps:
             kind, *values = step
             if kind == "change":
-                change, n, issuer_id, day = values
-                scene.ground.change(change, n, issuer_id, reason=2, day=day)
+                change, n, issuer_id, day, sha256 = values
+                # A change of another kind tells none.
+                told = sha256 if change in (ChangeKind.ISSUED, ChangeKind.CERTIFICATE_HASH) else b""
+                scene.ground.change(change, n, issuer_id, reason=2, day=day, sha256=told)
             elif kind == "policy":
                 lab.issuer = replace(lab.ca.issuer, access="public")
                 lab.serve(**values[0])
