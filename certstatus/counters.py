@@ -22,6 +22,7 @@ import mmap
 import os
 import struct
 import uuid
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +105,9 @@ class CounterFile:
             self._map[:HEADER_BYTES] = header
             neighbour.rename(self.path)
         except OSError as exc:
-            neighbour.unlink(missing_ok=True)
+            # Where the folder is none, or the disk is broken, this may fail as well.
+            with suppress(OSError):
+                neighbour.unlink()
             raise CountersUnavailable(f"{folder}: no counter file: {exc.strerror}") from exc
         content = memoryview(self._map)
         self._names = content[HEADER_BYTES:cells_at]

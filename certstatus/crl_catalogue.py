@@ -13,7 +13,7 @@ from typing import Any
 
 from certstatus.errors import FeedError
 
-FORMAT = 1
+FORMAT = 2
 COMPLETE = "complete"
 DELTA = "delta"
 
@@ -25,6 +25,7 @@ class CatalogueEntry:
     ``file``: path below the CRL folder, e.g. ``sign/g1/all/12.crl``.  ``name``: the URL path
     below ``/crl/`` under which the newest of its kind is served (``sign/g1/all/complete.crl``);
     every file is also served under its own ``file`` path.  ``current``: is it that newest one.
+    ``next_issue_s``: when the schedule has its successor made; nextUpdate for one that has a successor.
     """
 
     issuer_id: int
@@ -38,6 +39,7 @@ class CatalogueEntry:
     seq: int
     this_update_s: int
     next_update_s: int
+    next_issue_s: int
     size: int
     sha256: str
 

@@ -11,7 +11,9 @@ from certstatus import oid
 from certstatus.crl import ParsedCRL, number_findings
 from certstatus.crl_entry import serial_value
 from certstatus.crl_reason import CRLReason
-from certstatus.distribution_point import parse_issuing_distribution_point
+from certstatus.der import SEQUENCE, expect, expect_last, read_oid
+from certstatus.distribution_point import are_names_only, parse_issuing_distribution_point
+from certstatus.errors import DERError
 
 # RFC 5280 §4.1.2.2.
 SERIAL_OCTETS_MAX = 20
@@ -61,6 +63,11 @@ def lint(parsed: ParsedCRL, *, hold_allowed: bool) -> list[str]:
         findings += _scope_findings(parsed.idp_der)
     if parsed.base_number is not None and parsed.freshest_der is not None:
         findings.append("pkix.crl_freshest_in_delta")
+    if parsed.freshest_der is not None and not are_names_only(parsed.freshest_der):
+        findings.append("pkix.crl_freshest_not_only_names")
+    access = parsed.extension(oid.AUTHORITY_INFO_ACCESS)
+    if access is not None and _access_methods(access.value) != {oid.CA_ISSUERS}:
+        findings.append("pkix.crl_aia_not_only_ca_issuers")
     return findings + _entry_findings(parsed, hold_allowed)
 
 
@@ -94,12 +101,28 @@ def _scope_findings(idp_der: bytes) -> list[str]:
     findings: list[str] = []
     if scope.only_user_certs + scope.only_ca_certs + scope.only_attribute_certs > 1:
         findings.append("pkix.crl_idp_scopes_conflict")
+    if scope.only_some_reasons:
+        # It would have to name the reasons, and others the rest: our CRLs are for all of them.
+        findings.append("pkix.crl_idp_some_reasons")
     if scope.only_attribute_certs:
         findings.append("pkix.crl_idp_attribute_certs")
     if scope.indirect_crl:
         # An entry of another issuer is refused on reading, so an indirect CRL has nothing to show.
         findings.append("pkix.crl_idp_indirect")
     return findings
+
+
+def _access_methods(value_der: bytes) -> set[str]:
+    """Return the access methods of an AuthorityInfoAccess value; none if it is not readable."""
+    methods: set[str] = set()
+    try:
+        pos, end = expect_last(value_der, 0, len(value_der), SEQUENCE)
+        while pos < end:
+            start, pos = expect(value_der, pos, end, SEQUENCE)
+            methods.add(read_oid(value_der, start, pos)[0])
+    except DERError:
+        return set()
+    return methods
 
 
 def _entry_findings(parsed: ParsedCRL, hold_allowed: bool) -> list[str]:

@@ -140,6 +140,20 @@ def parse_distribution_points(value_der: bytes) -> list[PointName]:
     return points
 
 
+def are_names_only(value_der: bytes) -> bool:
+    """Say whether every point of a freshestCRL value has its name and nothing beside it.
+
+    Raises:  DERError — not DER.
+    Source:  RFC 5280 §5.2.6: in a CRL, neither reasons nor cRLIssuer.
+    """
+    pos, end = expect_last(value_der, 0, len(value_der), SEQUENCE)
+    while pos < end:
+        start, pos = expect(value_der, pos, end, SEQUENCE)
+        if start == pos or value_der[start] != _TAG_0 or expect(value_der, start, pos, _TAG_0)[1] != pos:
+            return False
+    return True
+
+
 def read_point_name(name_der: bytes) -> PointName:
     """Return the directory name and the URIs of a DistributionPointName; other kinds of names are left out.
 

@@ -14,10 +14,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from certstatus.crl_catalogue import COMPLETE, CatalogueEntry, catalogue_content
+from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry, catalogue_content
 from certstatus.documents import encode_document
 from issuance.crl_register import CRLRecord, Fence
 from issuance.store import Now, Store
+from publisher.crl_plan import IssuedCRL, next_issue_s
 from publisher.crl_scopes import KINDS, CRLScope
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ def listed(records: Iterable[CRLRecord], now_s: int) -> list[CRLRecord]:
 
 def catalogue_entries(scope: CRLScope, records: list[CRLRecord]) -> list[CatalogueEntry]:
     """Return the catalogue's lines for a scope's listed CRLs."""
-    newest = {kind: max((r.number for r in records if r.kind == kind), default=None) for kind in KINDS}
+    newest: dict[str, CRLRecord | None] = {
+        kind: max((r for r in records if r.kind == kind), key=lambda record: record.number, default=None)
+        for kind in KINDS
+    }
+    next_s = _next_issue_s(scope, newest)
     return [
         CatalogueEntry(
             issuer_id=record.issuer_id,
@@ -53,17 +58,35 @@ def catalogue_entries(scope: CRLScope, records: list[CRLRecord]) -> list[Catalog
             kind=record.kind,
             file=scope.file(record.kind, record.number),
             name=scope.url_name(record.kind),
-            current=record.number == newest[record.kind],
+            current=record is newest[record.kind],
             number=record.number,
             base_number=record.base_number,
             seq=record.seq,
             this_update_s=record.this_update_s,
             next_update_s=record.next_update_s or 0,
+            next_issue_s=next_s[record.kind] if record is newest[record.kind] else record.next_update_s or 0,
             size=record.size or 0,
             sha256=(record.sha256 or b"").hex(),
         )
         for record in records
     ]
+
+
+def _next_issue_s(scope: CRLScope, newest: dict[str, CRLRecord | None]) -> dict[str, int]:
+    """Return, by kind, when the newest one's successor is due."""
+    complete, delta = newest[COMPLETE], newest[DELTA]
+    if complete is None:
+        # Then one is due at once, and a delta with it.
+        return dict.fromkeys(KINDS, 0)
+    complete_s, delta_s = next_issue_s(
+        scope.issuer.policy, issued(complete), None if delta is None else issued(delta)
+    )
+    return {COMPLETE: complete_s, DELTA: delta_s}
+
+
+def issued(record: CRLRecord) -> IssuedCRL:
+    """Return a published CRL as the plan sees it."""
+    return IssuedCRL(record.number, record.seq, record.this_update_s, record.next_update_s or 0)
 
 
 def publish_catalogue(store: Store, entries: list[CatalogueEntry], fence: Fence, now: Now) -> bool:

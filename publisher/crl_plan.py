@@ -57,11 +57,21 @@ def due(periods: Periods, now_s: int, complete: IssuedCRL | None, delta: IssuedC
     A complete CRL is accompanied by a delta.  A delta older than the newest complete CRL is of no
     use to anybody, so another follows as soon as the clock shows a later second.
     """
-    if complete is None or now_s >= _renew_at_s(complete, periods.crl_period_s, periods.crl_validity_s):
+    if complete is None:
         return Due(True, True)
+    complete_s, delta_s = next_issue_s(periods, complete, delta)
+    if now_s >= complete_s:
+        return Due(True, True)
+    return Due(False, now_s >= delta_s)
+
+
+def next_issue_s(periods: Periods, complete: IssuedCRL, delta: IssuedCRL | None) -> tuple[int, int]:
+    """Return when the next complete CRL and the next delta are due, given the newest of each kind."""
+    complete_s = _renew_at_s(complete, periods.crl_period_s, periods.crl_validity_s)
     if delta is None or delta.number < complete.number:
-        return Due(False, now_s > complete.this_update_s)
-    return Due(False, now_s >= _renew_at_s(delta, periods.delta_period_s, periods.delta_validity_s))
+        return complete_s, complete.this_update_s + 1
+    delta_s = _renew_at_s(delta, periods.delta_period_s, periods.delta_validity_s)
+    return complete_s, min(complete_s, delta_s)
 
 
 def _renew_at_s(last: IssuedCRL, period_s: int, validity_s: int) -> int:

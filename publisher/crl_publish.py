@@ -31,7 +31,7 @@ from issuance.ca_keys import CAKeyFolder
 from issuance.crl_register import ALLOCATED, AllocatedCRL, CRLRecord, Fence
 from issuance.issuers import issuers
 from issuance.store import Store
-from publisher.crl_catalogue import catalogue_entries, publish_catalogue, remove_unlisted
+from publisher.crl_catalogue import catalogue_entries, issued, publish_catalogue, remove_unlisted
 from publisher.crl_entries import Entries, delta_entries, fold
 from publisher.crl_lapse import last_lapse_s, last_removal, record_lapses
 from publisher.crl_make import CRLHead, make_crl, read_and_check, write_hidden
@@ -87,7 +87,7 @@ class CRLPublisher:
         """Return what the schedule asks for now."""
         records = self._shelf.current(scope, self._now_s())
         newest = {
-            kind: max((_issued(record) for record in records if record.kind == kind), default=None)
+            kind: max((issued(record) for record in records if record.kind == kind), default=None)
             for kind in (COMPLETE, DELTA)
         }
         return due(scope.issuer.policy, self._now_s(), newest[COMPLETE], newest[DELTA])
@@ -110,7 +110,7 @@ class CRLPublisher:
         self._withdraw_unfinished(scope, fence)
         current = self._shelf.current(scope, self._now_s())
         self._wait_for_later_second(current)
-        completes = [_issued(record) for record in current if record.kind == COMPLETE]
+        completes = [issued(record) for record in current if record.kind == COMPLETE]
         if want.complete:
             self._lapse(scope, max(completes, default=None))
         has_base = self._base(scope, completes, self._now_s(), None) is not None
@@ -249,7 +249,7 @@ class CRLPublisher:
     ) -> CRLHead:
         policy = scope.issuer.policy
         validity_s = policy.crl_validity_s if kind == COMPLETE else policy.delta_validity_s
-        earlier = [_issued(record) for record in current if record.kind == kind]
+        earlier = [issued(record) for record in current if record.kind == kind]
         until_s = next_update_s(allocated.this_update_s, validity_s, earlier)
         return CRLHead(allocated.number, base_number, allocated.this_update_s, until_s)
 
@@ -364,10 +364,6 @@ def publish_now(
                 done += publisher.issue(scope, Due(False, True), fence)
             published += done
         return published
-
-
-def _issued(record: CRLRecord) -> IssuedCRL:
-    return IssuedCRL(record.number, record.seq, record.this_update_s, record.next_update_s or 0)
 
 
 def _by_serial(crl: ParsedCRL) -> Entries:

@@ -22,7 +22,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -45,9 +45,6 @@ CONTENT_TYPE = "application/pkix-crl"
 CHUNK_BYTES = 256 * 1024
 # The last piece, which is counted before it is written: all that may still lie with us by then.
 LAST_BYTES_MAX = 16 * 1024
-# How long a copy of a *current* CRL may go unasked-after.  Its successor may be published at any
-# moment (`publish now`), and asking again costs a 304.
-CURRENT_AGE_MAX_S = 60
 RETRY_AFTER_S = 2
 _CHECKED_MAX = 4096
 _HASH_BLOCK = 1 << 20
@@ -95,6 +92,8 @@ class CRLFiles:
         # Of the catalogue that was looked at last.
         self._catalogue: tuple[CatalogueEntry, ...] = ()
         self._by_path: dict[str, CatalogueEntry] = {}
+        # How many CRLs, current or not, a name has had with the same thisUpdate.
+        self._dated: Counter[tuple[str, int]] = Counter()
         # Files whose hash was right, least recently used first; and those being hashed.
         self._checked: OrderedDict[tuple[str, str], _Identity] = OrderedDict()
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
@@ -103,6 +102,14 @@ class CRLFiles:
         """Answer a request for ``/crl/<path>`` from the address *who*."""
         if request.method not in ("GET", "HEAD"):
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
+        try:
+            return await self._answer(request, path, who)
+        except CountersUnavailable as exc:
+            log.error("%s", exc)
+            return _later()
+
+    async def _answer(self, request: web.BaseRequest, path: str, who: str) -> web.StreamResponse:
+        """Answer a GET or HEAD.  Raises: CountersUnavailable — before anything was sent."""
         standing = self._follower.standing
         now_ms = self._now_ms()
         if not standing.is_fresh(now_ms, self._monotonic_s()):
@@ -119,9 +126,6 @@ class CRLFiles:
             return _later()
         try:
             return await self._transfer(request, who, entry, path, descriptor)
-        except CountersUnavailable as exc:
-            log.error("%s", exc)
-            return _later()
         finally:
             os.close(descriptor)
 
@@ -132,6 +136,7 @@ class CRLFiles:
             self._catalogue = standing.catalogue
             self._by_path = {entry.file: entry for entry in standing.catalogue}
             self._by_path |= {entry.name: entry for entry in standing.catalogue if entry.current}
+            self._dated = Counter((entry.name, entry.this_update_s) for entry in standing.catalogue)
         return self._by_path.get(path)
 
     def _is_entitled(self, who: str, entry: CatalogueEntry, standing: Standing, now_s: int) -> bool:
@@ -152,13 +157,22 @@ class CRLFiles:
 
         Raises: CountersUnavailable — then it may not be given.
         """
+        found = self._row(who, entry)
+        if found is None:
+            return False
+        cells, row = found
+        cells[row + kind] += 1
+        return True
+
+    def _may_count(self, who: str, entry: CatalogueEntry) -> None:
+        """Make sure that there is something to count in.  Raises: CountersUnavailable."""
+        self._row(who, entry)
+
+    def _row(self, who: str, entry: CatalogueEntry) -> tuple[memoryview, int] | None:
         standing, now_s = self._follower.standing, self._now_ms() // 1000
         asker = self._askers.find(who, standing, now_s)
         row = self._askers.row(asker, entry.issuer_id, standing, now_s)
-        if row is None:
-            return False
-        asker.cells[row + kind] += 1
-        return True
+        return None if row is None else (asker.cells, row)
 
     # --- is it that file ---------------------------------------------------------------------------
 
@@ -211,6 +225,8 @@ class CRLFiles:
             entry.this_update_s,
             entry.size,
             now_s,
+            # Dates stand still while the clock catches up with where it was set back from.
+            is_date_its_own=path == entry.file or self._dated[entry.name, entry.this_update_s] == 1,
         )
         public = self._is_public(entry)
         response = web.StreamResponse(
@@ -274,6 +290,8 @@ class CRLFiles:
         loop = asyncio.get_running_loop()
         at, end = decision.start, decision.end
         is_counted = False
+        # What cannot be counted later is better not begun.
+        self._may_count(who, entry)
         try:
             while at < end:
                 # From the page cache this takes 20 µs, from a disk it may take anything.
@@ -296,6 +314,8 @@ class CRLFiles:
             await response.write_eof()
             await self._drain(request)
         except (OSError, CountersUnavailable, asyncio.CancelledError) as exc:
+            if isinstance(exc, CountersUnavailable) and not response.prepared:
+                raise
             self._break_off(request, who, entry, is_counted, exc)
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -329,9 +349,11 @@ class _Insensitive(dict[str, str]):
 def _headers(
     entry: CatalogueEntry, path: str, decision: Decision, now_s: int, public: bool
 ) -> dict[str, str]:
-    age_s = max(0, entry.next_update_s - now_s)
+    until_s = entry.next_update_s
     if path == entry.name:
-        age_s = min(age_s, CURRENT_AGE_MAX_S)
+        # From then on this name may stand for another CRL.
+        until_s = min(until_s, entry.next_issue_s)
+    age_s = max(0, until_s - now_s)
     who = "public" if public else "private"
     headers = {
         "Date": http_date(now_s).decode("ascii"),

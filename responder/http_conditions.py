@@ -2,6 +2,8 @@
 
 Knows: the precedence of RFC 9110 §13.2.2 in full, strong and weak comparison of entity tags,
 HTTP dates in their three forms, and byte ranges; a request for several ranges gets the whole.
+A date earns a 304 only if it is exactly ours: what is dated earlier may have been published later,
+after the reader had taken what was there before.
 Does not know: sockets, files, what is being transferred.
 Source: RFC 9110 §8.8.3, §13.1, §13.2.2, §14.1-14.2, §5.6.7.
 
@@ -37,24 +39,34 @@ class Decision(NamedTuple):
 
 
 def decide(
-    method: str, headers: Mapping[str, str], etag: str, last_modified_s: int, size: int, now_s: int
+    method: str,
+    headers: Mapping[str, str],
+    etag: str,
+    last_modified_s: int,
+    size: int,
+    now_s: int,
+    *,
+    is_date_its_own: bool = True,
 ) -> Decision:
     """Return what a GET or HEAD of a representation of *size* bytes is answered.
 
     Takes: *etag* without quotes, strong; header names in any case (a case-insensitive mapping);
-    several lines of one header joined by commas.
+    several lines of one header joined by commas; *is_date_its_own*: nothing else under this name has
+    had the same date, so that the date says which one a reader has.
     """
     whole = Decision(HTTPStatus.OK, 0, size)
-    if _fails(headers, etag, last_modified_s):
+    if _fails(headers, etag, last_modified_s, is_date_its_own):
         return Decision(HTTPStatus.PRECONDITION_FAILED)
-    if _has_it(headers, etag, last_modified_s):
+    if _has_it(headers, etag, last_modified_s, is_date_its_own):
         return Decision(HTTPStatus.NOT_MODIFIED)
     wanted = headers.get("Range")
     # Range is defined for GET only (§14.2).
     if wanted is None or method != "GET":
         return whole
     if_range = headers.get("If-Range")
-    if if_range is not None and not _is_same(if_range, etag, last_modified_s, now_s):
+    # A date is a strong validator only if it lies a second behind the answer's own (§8.8.2.2).
+    is_strong = is_date_its_own and last_modified_s < now_s
+    if if_range is not None and not _is_same(if_range, etag, last_modified_s if is_strong else None):
         # Another CRL by now: a part of it would be glued to a part of the old one.
         return whole
     part = _byte_range(wanted, size)
@@ -65,22 +77,24 @@ def decide(
     return Decision(HTTPStatus.PARTIAL_CONTENT, *part)
 
 
-def _fails(headers: Mapping[str, str], etag: str, last_modified_s: int) -> bool:
+def _fails(headers: Mapping[str, str], etag: str, last_modified_s: int, is_date_its_own: bool) -> bool:
     """Say whether If-Match, or in its absence If-Unmodified-Since, is false."""
     match = headers.get("If-Match")
     if match is not None:
         return not _has_tag(match, etag, strong=True)
     date_s = http_date_s(headers.get("If-Unmodified-Since"))
-    return date_s is not None and last_modified_s > date_s
+    if date_s is None:
+        return False
+    return last_modified_s > date_s or (last_modified_s == date_s and not is_date_its_own)
 
 
-def _has_it(headers: Mapping[str, str], etag: str, last_modified_s: int) -> bool:
+def _has_it(headers: Mapping[str, str], etag: str, last_modified_s: int, is_date_its_own: bool) -> bool:
     """Say whether If-None-Match, or in its absence If-Modified-Since, is false."""
     none_match = headers.get("If-None-Match")
     if none_match is not None:
         return _has_tag(none_match, etag, strong=False)
-    date_s = http_date_s(headers.get("If-Modified-Since"))
-    return date_s is not None and last_modified_s <= date_s
+    # A later date is that of a reader's own clock and says nothing of what it has.
+    return is_date_its_own and http_date_s(headers.get("If-Modified-Since")) == last_modified_s
 
 
 def http_date_s(text: str | None) -> int | None:
@@ -118,13 +132,12 @@ def _has_tag(field: str, etag: str, *, strong: bool) -> bool:
     )
 
 
-def _is_same(if_range: str, etag: str, last_modified_s: int, now_s: int) -> bool:
+def _is_same(if_range: str, etag: str, strong_date_s: int | None) -> bool:
     """Say whether If-Range holds: strong comparison of the one tag, or exactly the date (§13.1.5)."""
     text = if_range.strip()
     if text.startswith(('"', "W/")):
         return text == f'"{etag}"'
-    # A date is a strong validator only if it lies a second behind the answer's own (§8.8.2.2).
-    return http_date_s(text) == last_modified_s and last_modified_s < now_s
+    return strong_date_s is not None and http_date_s(text) == strong_date_s
 
 
 def _byte_range(field: str, size: int) -> tuple[int, int] | None:

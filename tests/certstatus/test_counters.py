@@ -55,6 +55,9 @@ def test_no_folder_no_counting(tmp_path: Path) -> None:
     """Where no file can be made the error says so at once and leaves nothing behind."""
     with pytest.raises(CountersUnavailable):
         _new(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    with pytest.raises(CountersUnavailable):
+        _new(tmp_path / "file")
 
 
 def test_torn_and_foreign_files_are_refused(tmp_path: Path) -> None:

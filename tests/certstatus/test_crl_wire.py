@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -18,9 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from pkilint.bin import lint_crl
+from pkilint.bin import lint_crl as pkilint_crl
 
-from certstatus import crl, crl_entry, der, distribution_point, oid
+from certstatus import crl, crl_entry, crl_lint, der, distribution_point, oid
 from certstatus.crl import ParsedCRL, parse_certificate_list
 from certstatus.crl_combine import combine
 from certstatus.crl_entry import CRLEntry
@@ -354,7 +356,7 @@ def _pkilint(crl_der: bytes, folder: Path, capsys: pytest.CaptureFixture[str]) -
     file.write_bytes(crl_der)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lint_crl.main(["lint", "-t", "CRL", "-p", "PKIX", "-f", "JSON", "-s", "WARNING", str(file)])
+        pkilint_crl.main(["lint", "-t", "CRL", "-p", "PKIX", "-f", "JSON", "-s", "WARNING", str(file)])
     results = json.loads(capsys.readouterr().out)["results"]
     assert isinstance(results, list)
     return results
@@ -552,6 +554,11 @@ def _idp(*fields: bytes, critical: bool = True) -> bytes:
     return encode_extension(oid.ISSUING_DISTRIBUTION_POINT, der.sequence(*fields), critical=critical)
 
 
+def _access(*methods: str, critical: bool = False) -> bytes:
+    each = [der.sequence(der.oid(method), b"\x86\x08http://x") for method in methods]
+    return encode_extension(oid.AUTHORITY_INFO_ACCESS, der.sequence(*each), critical=critical)
+
+
 def _built(
     *extensions: bytes,
     version: bytes = b"\x02\x01\x01",
@@ -596,6 +603,7 @@ _FINDINGS: dict[str, bytes] = {
     "pkix.crl_idp_not_critical": _built(_AKI, _NUMBER, _idp(b"\x81\x01\xff", critical=False)),
     "pkix.crl_idp_scopes_conflict": _built(_AKI, _NUMBER, _idp(b"\x81\x01\xff", b"\x82\x01\xff")),
     "pkix.crl_idp_attribute_certs": _built(_AKI, _NUMBER, _idp(b"\x85\x01\xff")),
+    "pkix.crl_idp_some_reasons": _built(_AKI, _NUMBER, _idp(b"\x83\x02\x01\x06")),
     "pkix.crl_idp_indirect": _built(_AKI, _NUMBER, _idp(b"\x84\x01\xff")),
     "pkix.crl_freshest_in_delta": _built(
         _AKI, _NUMBER, _DELTA, encode_extension(oid.FRESHEST_CRL, _FRESHEST)
@@ -603,6 +611,21 @@ _FINDINGS: dict[str, bytes] = {
     "pkix.crl_freshest_critical": _built(
         _AKI, _NUMBER, encode_extension(oid.FRESHEST_CRL, _FRESHEST, critical=True)
     ),
+    "pkix.crl_freshest_not_only_names": _built(
+        _AKI,
+        _NUMBER,
+        encode_extension(oid.FRESHEST_CRL, der.sequence(der.sequence(_FRESHEST[4:], b"\x81\x02\x01\x06"))),
+    ),
+    "pkix.crl_issuer_alt_name_critical": _built(
+        _AKI, _NUMBER, encode_extension(oid.ISSUER_ALT_NAME, der.sequence(b"\x82\x01x"), critical=True)
+    ),
+    "pkix.crl_expired_certs_critical": _built(
+        _AKI,
+        _NUMBER,
+        encode_extension(oid.EXPIRED_CERTS_ON_CRL, der.generalized_time(_THIS_S), critical=True),
+    ),
+    "pkix.crl_aia_critical": _built(_AKI, _NUMBER, _access(oid.CA_ISSUERS, critical=True)),
+    "pkix.crl_aia_not_only_ca_issuers": _built(_AKI, _NUMBER, _access(oid.CA_ISSUERS, "1.3.6.1.5.5.7.48.1")),
     "pkix.crl_extension_critical_unknown": _built(
         _AKI, _NUMBER, encode_extension("1.2.3", b"", critical=True)
     ),
@@ -626,12 +649,30 @@ def test_lint_names_the_one_thing_wrong(finding: str) -> None:
     assert lint(parse_certificate_list(_FINDINGS[finding]), hold_allowed=True) == [finding]
 
 
+def test_every_rule_of_lint_has_a_crl_that_breaks_it() -> None:
+    """No finding stands in the code that no CRL of these tests brings out."""
+    elsewhere = {
+        "pkix.crl_version_not_2",
+        "pkix.crl_remove_without_hold",
+        "pkix.crl_base_number_too_long",
+    }
+    known = set(_FINDINGS) | elsewhere
+    source = Path(crl_lint.__file__).read_text() + inspect.getsource(crl.number_findings)
+    for code in re.findall(r'"(pkix\.[^"]+)"', source):
+        pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", ".+", re.escape(code)))
+        assert any(pattern.fullmatch(name) for name in known), code
+    criticality = inspect.getsource(crl_lint._criticality_findings)
+    for _name, word in re.findall(r'oid\.([A-Z_]+): "(\w+)"', criticality):
+        assert {f"pkix.crl_{word}_not_critical", f"pkix.crl_{word}_critical"} & known, word
+
+
 def test_lint_finds_nothing_in_what_the_findings_are_made_from() -> None:
     """The CRLs of the table are right but for their one fault."""
     for crl_der in (
         _built(_AKI, _NUMBER),
         _built(_AKI, _NUMBER, _DELTA),
         _built(_AKI, _NUMBER, entries=None),
+        _built(_AKI, _NUMBER, _access(oid.CA_ISSUERS), encode_extension(oid.FRESHEST_CRL, _FRESHEST)),
     ):
         assert lint(parse_certificate_list(crl_der), hold_allowed=False) == []
 
@@ -641,6 +682,14 @@ def test_lint_refuses_removal_where_there_is_no_hold() -> None:
     parsed = parse_certificate_list(_built(_AKI, _NUMBER, _DELTA, entries=(_entry(b"\x05", _reason(8)),)))
     assert lint(parsed, hold_allowed=True) == []
     assert lint(parsed, hold_allowed=False) == ["pkix.crl_remove_without_hold"]
+
+
+def test_lint_finds_a_base_number_that_is_too_long() -> None:
+    """Then the number above it is too long as well."""
+    number = encode_extension(oid.CRL_NUMBER, der.integer((1 << 159) + 1))
+    base = encode_extension(oid.DELTA_CRL_INDICATOR, der.integer(1 << 159), critical=True)
+    findings = lint(parse_certificate_list(_built(_AKI, number, base)), hold_allowed=True)
+    assert findings == ["pkix.crl_number_too_long", "pkix.crl_base_number_too_long"]
 
 
 def test_lint_finds_an_old_version() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from publisher.crl_plan import Due, IssuedCRL, LapseRule, choose_base, due, lapse, next_update_s
+from publisher.crl_plan import Due, IssuedCRL, LapseRule, choose_base, due, lapse, next_issue_s, next_update_s
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,28 @@ def test_base_is_never_cut_off_nor_the_delta_itself() -> None:
 def test_schedule(now_s: int, complete: IssuedCRL | None, delta: IssuedCRL | None, expected: Due) -> None:
     """Each kind follows its period, a delta older than the newest complete CRL is replaced at once."""
     assert due(POLICY, now_s, complete, delta) == expected
+
+
+@pytest.mark.parametrize(
+    ("complete", "delta", "expected"),
+    [
+        (_complete(1, 0), _delta(2, 950), (1000, 1000)),
+        (_complete(1, 0), _delta(2, 500), (1000, 600)),
+        (_complete(3, 1000), _delta(2, 950), (2000, 1001)),
+        (_complete(3, 1000), None, (2000, 1001)),
+        (IssuedCRL(1, 1, 0, 100), _delta(2, 1), (50, 50)),
+    ],
+)
+def test_the_next_issue_is_when_the_schedule_asks_for_it(
+    complete: IssuedCRL, delta: IssuedCRL | None, expected: tuple[int, int]
+) -> None:
+    """Until then and no longer a copy may be kept: the schedule asks for nothing a second before."""
+    assert next_issue_s(POLICY, complete, delta) == expected
+    complete_s, delta_s = expected
+    assert due(POLICY, complete_s, complete, delta).complete
+    assert due(POLICY, delta_s, complete, delta).delta
+    before_s = min(expected) - 1
+    assert due(POLICY, before_s, complete, delta) == Due(False, False)
 
 
 def test_next_update_never_falls() -> None:

@@ -136,6 +136,7 @@ def test_current_crls_are_linked_and_late_ones_stand_out(tmp_path: Path) -> None
         seq=9,
         this_update_s=NOW_S - 100,
         next_update_s=NOW_S - 1,
+        next_issue_s=NOW_S - 50,
         size=1234,
         sha256="00",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import shutil
 import socket
 import threading
 import time
@@ -28,7 +29,7 @@ from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from responder.asker import Askers
 from responder.counting import Counting
-from responder.crl_files import CHUNK_BYTES, CURRENT_AGE_MAX_S, LAST_BYTES_MAX, CRLFiles
+from responder.crl_files import CHUNK_BYTES, LAST_BYTES_MAX, CRLFiles
 from responder.standing import Access, Standing
 
 NOW_S = 1_800_000_000
@@ -132,6 +133,7 @@ class Service:
         kind: str = "complete",
         seq: int = 100,
         current: bool = True,
+        next_issue_in_s: int = 300,
     ) -> CatalogueEntry:
         """Write a file and put it into the catalogue."""
         path = self.folder / file
@@ -149,6 +151,7 @@ class Service:
             seq=seq,
             this_update_s=NOW_S - 100,
             next_update_s=NOW_S + 5000,
+            next_issue_s=NOW_S + next_issue_in_s,
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
@@ -202,11 +205,9 @@ def test_the_whole_crl_with_its_headers(service: Service) -> None:
     assert response.headers["Content-Length"] == str(len(CONTENT))
     assert response.headers["ETag"] == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
     assert response.headers["Accept-Ranges"] == "bytes"
-    assert response.headers["Cache-Control"] == (
-        f"max-age={CURRENT_AGE_MAX_S}, private, no-transform, must-revalidate"
-    )
+    assert response.headers["Cache-Control"] == ("max-age=300, private, no-transform, must-revalidate")
     assert response.headers["Last-Modified"] == "Fri, 15 Jan 2027 07:58:20 GMT"
-    assert response.headers["Expires"] == "Fri, 15 Jan 2027 08:01:00 GMT"
+    assert response.headers["Expires"] == "Fri, 15 Jan 2027 08:05:00 GMT"
     assert "Transfer-Encoding" not in response.headers
     assert service.counted() == {"CRL_COMPLETE": 1}
 
@@ -244,6 +245,39 @@ def test_what_the_catalogue_does_not_name_is_not_there(service: Service, path: s
     assert (response.status, body) == (404, b"Not Found\n")
     assert response.headers["Cache-Control"] == "no-store"
     assert service.counted() == {}
+
+
+@pytest.mark.parametrize(("next_issue_in_s", "age_s"), [(300, 300), (9000, 5000), (0, 0), (-20, 0)])
+def test_a_copy_may_be_kept_until_the_next_crl_is_due(
+    service: Service, next_issue_in_s: int, age_s: int
+) -> None:
+    """Not beyond the time of the next issue, not beyond nextUpdate; no time at all once that is over."""
+    service.publish(COMPLETE, FILE, CONTENT, next_issue_in_s=next_issue_in_s)
+    response, _ = service.ask(COMPLETE)
+    assert response.headers["Cache-Control"].startswith(f"max-age={age_s}, ")
+
+
+def test_two_crls_of_one_date_are_told_apart_by_their_tags_only(service: Service) -> None:
+    """Made while the clock was behind: the date of the older one is no reason not to send the newer one."""
+    date = service.ask(COMPLETE)[0].headers["Last-Modified"]
+    assert service.ask(COMPLETE, If_Modified_Since=date)[0].status == 304
+    service.entries[FILE] = replace(service.entries[FILE], current=False)
+    newer = service.publish(COMPLETE, "sign/g1/all/8.crl", b"newer")
+    response, body = service.ask(COMPLETE, If_Modified_Since=date)
+    assert (response.status, body) == (200, b"newer")
+    assert service.ask(COMPLETE, If_None_Match=f'"{newer.sha256}"')[0].status == 304
+    assert service.ask(FILE, If_Modified_Since=date)[0].status == 304
+
+
+def test_what_cannot_be_counted_is_answered_503(service: Service) -> None:
+    """No counter file can be made any more: not a CRL, not its head, not a 304, and no cut connection."""
+    service.counting.close()
+    shutil.rmtree(service.counters)
+    service.counters.write_bytes(b"in the way")
+    for method, headers in (("GET", {}), ("HEAD", {}), ("GET", {"If-None-Match": "*"})):
+        response, body = service.ask(COMPLETE, method, **headers)
+        assert (response.status, response.headers["Retry-After"]) == (503, "2")
+        assert CONTENT[:100] not in body
 
 
 def test_a_name_of_the_current_one_moves_at_once(service: Service) -> None:

@@ -393,6 +393,7 @@ def crl(seq: int, this_update_s: int, **other: Any) -> CatalogueEntry:
         "seq": seq,
         "this_update_s": this_update_s,
         "next_update_s": this_update_s + 86_400,
+        "next_issue_s": this_update_s + 3600,
         "size": 1,
         "sha256": "",
     }
