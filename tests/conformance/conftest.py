@@ -6,12 +6,12 @@ a traceback, nothing was answered as an error of ours, and the workers are the s
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from demo_service import Service, service_of
+from installation_watch import OpenWire, Watch
 from row_table import Proof
 from served_installation import Served
 from wire_client import Wire
@@ -97,38 +97,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         installation.clean_up()
 
 
-class Watch:
-    """What must not have happened to an installation since the last look."""
-
-    def __init__(self, installation: Served) -> None:
-        self.installation = installation
-        self._read: dict[Path, int] = {}
-        self.pids = self._worker_pids()
-        self.news()
-
-    def _worker_pids(self) -> dict[str, int]:
-        run = self.installation.state / "run"
-        return {path.name: json.loads(path.read_text())["pid"] for path in run.glob("worker-*.json")}
-
-    def news(self) -> str:
-        """What the logs say since the last look."""
-        said = []
-        for path in sorted((self.installation.state / "log").glob("*.log")):
-            with path.open() as file:
-                file.seek(self._read.get(path, 0))
-                said.append(file.read())
-                self._read[path] = file.tell()
-        return "".join(said)
-
-    def check(self) -> None:
-        """Nothing broke, nobody died, and whoever comes next is served."""
-        log = self.news()
-        assert "Traceback" not in log, log
-        assert self._worker_pids() == self.pids
-        after = Wire(self.installation.url)
-        assert after.get("/healthz").status == 200
-
-
 @pytest.fixture(scope="session")
 def watches() -> dict[str, Watch]:
     """A watch for each installation by its address."""
@@ -136,19 +104,17 @@ def watches() -> dict[str, Watch]:
 
 
 @pytest.fixture
-def open_wire(
-    request: pytest.FixtureRequest, watches: dict[str, Watch]
-) -> Iterator[Callable[[Served], Wire]]:
+def open_wire(request: pytest.FixtureRequest, watches: dict[str, Watch]) -> Iterator[OpenWire]:
     """Makes a counting client of any running installation, and looks after it when the test is over."""
     wires: list[Wire] = []
-    used: list[Watch] = []
+    used: list[tuple[Watch, bool]] = []
     request.node.stash[_WIRES] = wires
 
-    def make(installation: Served) -> Wire:
+    def make(installation: Served, *, same_workers: bool = True) -> Wire:
         watch = watches.get(installation.url)
         if watch is None:
             watch = watches[installation.url] = Watch(installation)
-        used.append(watch)
+        used.append((watch, same_workers))
         wires.append(Wire(installation.url))
         return wires[-1]
 
@@ -157,12 +123,12 @@ def open_wire(
         for reply in wire.replies:
             assert reply.status not in _OUR_FAULTS, reply.head
             assert reply.body != _INTERNAL_ERROR, reply.head
-    for watch in used:
-        watch.check()
+    for watch, same_workers in used:
+        watch.check(same_workers=same_workers)
 
 
 @pytest.fixture
-def wire(open_wire: Callable[[Served], Wire], served: Served) -> Wire:
+def wire(open_wire: OpenWire, served: Served) -> Wire:
     """A counting client of the installation that all share."""
     return open_wire(served)
 

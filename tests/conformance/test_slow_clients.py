@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from demo_service import Service, service_of
+from installation_watch import OpenWire
 from request_octets import base64_of, get, get_path, post
 from served_installation import Served
 from wire_client import Wire
@@ -53,7 +54,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def hasty_wire(open_wire: Callable[[Served], Wire], hasty: Served) -> Wire:
+def hasty_wire(open_wire: OpenWire, hasty: Served) -> Wire:
     """A counting client of it."""
     return open_wire(hasty)
 
