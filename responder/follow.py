@@ -212,9 +212,10 @@ class Follower(threading.Thread):
                         view.apply(change)
             cursor = entries[-1][0]
         self._keys = keys
+        self._publish(believed.beat, [], view, newest.snapshot)
+        # Only now: whatever stops us before this must not leave a place to go on from without its view.
         self._state = state
         self._cursor = cursor
-        self._publish(believed.beat, [], view, newest.snapshot)
         # Said, so that the store learns of us; but this beat may be an old one, so it makes nothing fresh.
         self._acknowledge(believed.beat.seq)
 

@@ -444,6 +444,31 @@ def test_it_comes_back_when_the_feed_is_right_again(scene: Scene, tmp_path: Path
         assert follower.reloads > reloads
 
 
+@pytest.mark.parametrize("was_fresh", [False, True])
+def test_a_load_that_breaks_off_is_begun_again(scene: Scene, tmp_path: Path, was_fresh: bool) -> None:
+    """A load that Valkey fails at its last step, the documents, leaves nothing that following goes on from."""
+    scene.writer.issue(1, 2)
+    with scene.fresh_follower() if was_fresh else scene.follower() as follower:
+        if was_fresh:
+            _garbage(scene.writer)
+            wait_until(lambda: not scene.is_fresh(follower))
+        _restart(scene.writer, tmp_path)
+        scene.writer.revoke(2)
+        scene.writer.crls()
+        name = scene.writer.keys.document("crls", scene.writer.pointers["crls"].generation)
+        document = scene.client.get(name)
+        # A server's error like any other; a connection that ends just here cannot be had on demand.
+        scene.client.delete(name)
+        scene.client.rpush(name, "not a string")
+        scene.beat()
+        wait_until(lambda: "WRONGTYPE" in follower.trouble)
+        scene.client.delete(name)
+        scene.client.set(name, document)
+        scene.writer.issue(3)
+        wait_until(lambda: _beat_and_ask(scene, follower))
+        assert [scene.state_of(follower, n) for n in (1, 2, 3)] == [GOOD, REVOKED, GOOD]
+
+
 def _restart(writer: FeedWriter, folder: Path) -> None:
     """Start the stream anew from a snapshot of everything so far, as a publisher does."""
     writer.client.delete(writer.keys.stream)
