@@ -35,6 +35,12 @@ def _choice(default: str, *choices: str) -> str:
     return value
 
 
+def _choices(*choices: str) -> tuple[str, ...]:
+    """Declare a key that lists any of *choices*, each once; the default is none."""
+    value: tuple[str, ...] = field(default=(), metadata={"each": choices})
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class InstallationConfig:
     """Where this installation keeps its state: "." is the folder that the file is in."""
@@ -86,6 +92,7 @@ class ResponderConfig:
     admin_port: int = _number(8081, 0, 65_535)
     workers: int = _number(0, 0, 256)
     key: str = _choice("p256", *KEY_ALGORITHMS)
+    more_keys: tuple[str, ...] = _choices(*KEY_ALGORITHMS)
     certificate_life_s: int = _number(7 * 86_400, 600, 30 * 86_400)
     request_bytes_max: int = _number(16_384, 256, 1_048_576)
     header_bytes_max: int = _number(8_192, 1024, 65_536)
@@ -241,6 +248,15 @@ def _read(kind: type[_T], table: dict[str, Any], file: str, prefix: str) -> _T:
 
 
 def _check_value(value: Any, kind: type, limits: Mapping[str, Any], file: str, key: str) -> object:  # noqa: ANN401
+    if "each" in limits:
+        each = limits["each"]
+        if (
+            type(value) is not list
+            or not all(type(item) is str and item in each for item in value)
+            or len(set(value)) != len(value)
+        ):
+            raise ConfigError(file, key, "a list of any of " + ", ".join(each) + ", each once", value)
+        return tuple(value)
     # bool is an int in Python, so the exact type decides.
     if type(value) is not kind:
         words = {int: "a whole number", str: "a string", bool: "true or false"}
@@ -307,6 +323,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             file, "responder.tls_client_ca", "empty where there is no tls_port", responder.tls_client_ca
         )
+    if responder.key in responder.more_keys:
+        raise ConfigError(file, "responder.more_keys", "algorithms beside responder.key", responder.key)
     if config.index.beat_period_ms * 2 > config.index.age_max_s * 1000:
         raise ConfigError(file, "index.age_max_s", "at least two beat periods", config.index.age_max_s)
     if config.index.snapshot_changes_max > config.index.stream_changes_max:

@@ -25,6 +25,7 @@ from certstatus import oid
 from certstatus.cert_id import CertID, read_cert_id
 from certstatus.der import (
     CONTEXT_CONSTRUCTED,
+    OBJECT_IDENTIFIER,
     OCTET_STRING,
     SEQUENCE,
     SET,
@@ -38,7 +39,7 @@ from certstatus.der import (
     sequence,
 )
 from certstatus.der import oid as encode_oid
-from certstatus.errors import DERError, MalformedRequest, NotAuthoritative, TooManyCertificates
+from certstatus.errors import DERError, MalformedRequest, TooManyCertificates
 from certstatus.extension import parse_extensions
 
 # RFC 9654 §2: a nonce outside these bounds is answered malformedRequest; all inside are echoed.
@@ -51,30 +52,40 @@ _TAG_2 = CONTEXT_CONSTRUCTED | 2
 # What the clients that send AcceptableResponses send: a list of the basic type alone.
 _BASIC_ONLY = sequence(encode_oid(oid.OCSP_BASIC))
 
+# What an answer may be signed with: nothing weaker, whoever asks for it (RFC 6960 §5.1.2).
+_BY_RSA = frozenset({oid.SHA256_WITH_RSA, oid.SHA384_WITH_RSA, oid.SHA512_WITH_RSA})
+_BY_EC = frozenset({oid.ECDSA_WITH_SHA256, oid.ECDSA_WITH_SHA384, oid.ECDSA_WITH_SHA512})
+_CURVES = frozenset({oid.SECP256R1, oid.SECP384R1, oid.SECP521R1})
+
 _OTHER_NAME, _X400_ADDRESS, _DIRECTORY_NAME, _EDI_PARTY_NAME = 0xA0, 0xA3, 0xA4, 0xA5
 _RFC822_NAME, _DNS_NAME, _URI, _IP_ADDRESS, _REGISTERED_ID = 0x81, 0x82, 0x86, 0x87, 0x88
 
 
-class OCSPRequest(NamedTuple):
-    """What a request asks.
+class PreferredAlgorithm(NamedTuple):
+    """A signature algorithm a client wants, dotted; ``curve`` of the key, empty for any."""
 
-    cert_ids                        at least one, in the order asked, duplicates kept
-    nonce                           its 1..128 octets, to be echoed; None if there was none
-    signed                          whether it carried a signature (of correct form, not verified)
-    preferred_signature_algorithms  dotted, the client's order; empty if it named none
+    signature: str
+    curve: str = ""
+
+
+class OCSPRequest(NamedTuple):
+    """What a request asks; cacheable ones that are equal have the same answer.
+
+    cert_ids    at least one, in the order asked, duplicates kept
+    nonce       its 1..128 octets, to be echoed; None if there was none
+    signed      whether it carried a signature (of correct form, not verified)
+    preferred   what an answer may be signed with, in the client's order, each once; None if it named
+                nothing, empty if it named only what no answer is signed with
     """
 
     cert_ids: tuple[CertID, ...]
     nonce: bytes | None = None
     signed: bool = False
-    preferred_signature_algorithms: tuple[str, ...] = ()
+    preferred: tuple[PreferredAlgorithm, ...] | None = None
 
     @property
     def cacheable(self) -> bool:
-        """Whether other requests may share its answer.
-
-        Such an answer depends on cert_ids and preferred_signature_algorithms, nothing else.
-        """
+        """Whether other requests may share its answer."""
         return self.nonce is None and not self.signed
 
 
@@ -85,7 +96,6 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
     Raises:  MalformedRequest (DERError for syntax) — not one DER OCSPRequest to the last octet,
              empty request list, unknown critical extension, nonce out of bounds.
              TooManyCertificates — more than certificates_max; the rest is not read.
-             NotAuthoritative — the client takes no basic response, and we have no other.
     Cost:    about 2.7 µs for one certificate without extensions, 10 headers; 2.2 µs more with a nonce.
     Source:  RFC 6960 §4.1.1, §4.1.2.
     """
@@ -126,19 +136,18 @@ def _with_extensions(
     """Return the request with its requestExtensions read; an empty list is one that BouncyCastle sends."""
     start, stop = expect_last(buf, pos, end, _TAG_2)
     nonce: bytes | None = None
-    preferred: tuple[str, ...] = ()
-    takes_basic = True
+    preferred: tuple[PreferredAlgorithm, ...] | None = None
     for name, critical, value in parse_extensions(buf, start, stop):
         if name == oid.OCSP_NONCE:
             nonce = _nonce(value)
         elif name == oid.OCSP_RESPONSE:
-            takes_basic = value == _BASIC_ONLY or oid.OCSP_BASIC in _oids(value)
+            # Basic is always to be had (RFC 6960 §4.4.3), and there is no other; only the form is checked.
+            if value != _BASIC_ONLY:
+                _check_oids(value)
         elif name == oid.OCSP_PREF_SIG_ALGS:
-            preferred = _preferred_signature_algorithms(value)
+            preferred = _preferred(value)
         elif critical:
             raise MalformedRequest(f"request extension {name}: critical and not known")
-    if not takes_basic:
-        raise NotAuthoritative("acceptable responses: basic is not among them")
     return OCSPRequest(cert_ids, nonce, signed, preferred)
 
 
@@ -157,30 +166,51 @@ def _nonce(value: bytes) -> bytes:
     return value[start:stop]
 
 
-def _oids(value: bytes) -> list[str]:
-    """Return the SEQUENCE OF OBJECT IDENTIFIER in *value*, dotted (AcceptableResponses, RFC 6960 §4.4.3)."""
+def _check_oids(value: bytes) -> None:
+    """Check that *value* is a SEQUENCE OF OBJECT IDENTIFIER (AcceptableResponses, RFC 6960 §4.4.3)."""
     pos, end = expect_last(value, 0, len(value), SEQUENCE)
-    names: list[str] = []
     while pos < end:
-        name, pos = read_oid(value, pos, end)
-        names.append(name)
-    return names
+        _, pos = read_oid(value, pos, end)
 
 
-def _preferred_signature_algorithms(value: bytes) -> tuple[str, ...]:
-    """Return the algorithms of PreferredSignatureAlgorithms in order (RFC 6960 §4.4.7.1)."""
+def _preferred(value: bytes) -> tuple[PreferredAlgorithm, ...]:
+    """Return the algorithms of PreferredSignatureAlgorithms that can be had, in order (RFC 6960 §4.4.7.1).
+
+    There are so few of them that no list, however long, makes a request large to remember.
+    """
     pos, end = expect_last(value, 0, len(value), SEQUENCE)
-    names: list[str] = []
+    wanted: list[PreferredAlgorithm] = []
     while pos < end:
         start, pos = expect(value, pos, end, SEQUENCE)
-        name, after = read_algorithm(value, start, pos)
-        names.append(name)
-        if after != pos:
-            # pubKeyAlgIdentifier has the shape of an AlgorithmIdentifier (RFC 6960 errata, SMIMECapability).
-            _, after = read_algorithm(value, after, pos)
-            if after != pos:
-                raise DERError(f"preferred signature algorithm {name}: {pos - after} octets too many")
-    return tuple(names)
+        signature, after = read_algorithm(value, start, pos)
+        algorithm = _with_key(signature, value, after, pos)
+        if algorithm is not None and algorithm not in wanted:
+            wanted.append(algorithm)
+    return tuple(wanted)
+
+
+def _with_key(signature: str, buf: bytes, pos: int, end: int) -> PreferredAlgorithm | None:
+    """Return *signature* by a key as *pos*..*end* wants it, None if by none of ours.
+
+    pubKeyAlgIdentifier, which may be absent, has the shape of an AlgorithmIdentifier; for EC its
+    parameters name the curve.
+    """
+    key, curve, takes_any = "", "", True
+    if pos != end:
+        key, after = read_algorithm(buf, pos, end)
+        if after != end:
+            raise DERError(f"preferred signature algorithm {signature}: {end - after} octets too many")
+        pos, _ = expect(buf, pos, end, SEQUENCE)
+        _, pos = read_oid(buf, pos, end)
+        # Parameters that name no curve stand for one that we have not.
+        takes_any = pos == end
+        if not takes_any and buf[pos] == OBJECT_IDENTIFIER:
+            curve, _ = read_oid(buf, pos, end)
+    if signature in _BY_RSA and key in ("", oid.RSA_ENCRYPTION):
+        return PreferredAlgorithm(signature)
+    if signature in _BY_EC and key in ("", oid.EC_PUBLIC_KEY) and (takes_any or curve in _CURVES):
+        return PreferredAlgorithm(signature, curve)
+    return None
 
 
 def _check_general_name(buf: bytes, pos: int, end: int) -> None:

@@ -3,7 +3,7 @@
 Knows: the names of RFC 5280, RFC 6960 and the algorithms we sign and hash with, dotted;
 signature AlgorithmIdentifiers also as DER, because every answer and CRL carries one.
 Does not know: which algorithms are allowed; that is an issuer's policy.
-Source: RFC 5280 §4.2, §5.2, §5.3; RFC 6960 appendix B; RFC 3279, 4055, 5754, 5758, 8410 for algorithms.
+Source: RFC 5280 §4.2, §5.2, §5.3; RFC 6960 appendix B; RFC 3279, 4055, 5480, 5754, 5758, 8410 for algorithms.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2"
 ECDSA_WITH_SHA384 = "1.2.840.10045.4.3.3"
 ECDSA_WITH_SHA512 = "1.2.840.10045.4.3.4"
 ED25519 = "1.3.101.112"
+
+# Public keys and the curves of EC keys.
+RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
+EC_PUBLIC_KEY = "1.2.840.10045.2.1"
+SECP256R1 = "1.2.840.10045.3.1.7"
+SECP384R1 = "1.3.132.0.34"
+SECP521R1 = "1.3.132.0.35"
 
 # RSA carries NULL parameters (RFC 4055 §5), ECDSA (RFC 5758 §3.2) and Ed25519 (RFC 8410 §3) none.
 SHA256_WITH_RSA_DER = der.sequence(der.oid(SHA256_WITH_RSA), der.NULL_DER)

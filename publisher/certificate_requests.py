@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 REFUSED_AGAIN_S = 10.0
 _REFUSED = b"error: "
-# Every host has one request per issuer; more than so many are somebody's mistake.
+# Every host has one request per issuer and key algorithm; more than so many are somebody's mistake.
 _REQUESTS_AT_ONCE = 1000
 
 

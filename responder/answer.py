@@ -441,7 +441,7 @@ class AnswerPath:
         served = standing.access.by_id.get(issuer_id)
         if served is None:
             raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(served, now_s)
+        signer = self._signer(request, served, now_s)
         fast = is_fast(signer)
         if fast and self._desk.has_time():
             return self._sign_here(request, issuer_id)
@@ -513,9 +513,12 @@ class AnswerPath:
         log.error("signing for issuer %d", flight.issuer_id, exc_info=exc)
         self._land(flight, CertStatusError(type(exc).__name__))
 
-    def _signer(self, served: ServedIssuer, now_s: int) -> Signer:
+    def _signer(self, request: OCSPRequest, served: ServedIssuer, now_s: int) -> Signer:
+        """Return who signs: by the client's preference, if it has one; else, of those it would have to
+        know, by what the CA itself signs its CRLs with; else by our default (RFC 6960 §4.4.7.2)."""
         issuer = served.issuer
-        signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped)
+        wanted = () if request.preferred is None else (*request.preferred, *served.crl_algorithms)
+        signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped, wanted)
         if signer is None:
             raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
         return signer
@@ -532,7 +535,7 @@ class AnswerPath:
                 raise NotAuthoritative(f"issuer {issuer_id} is gone")
             view = standing.view
             found = tuple([look_up(view, served, certificate) for certificate in certificates])
-        signer = self._signer(served, now_s)
+        signer = self._signer(request, served, now_s)
         this_update_s, until_s = _known(served, standing, now_s)
         produced_at_s = max(now_s, this_update_s)
         moment = Moment(now_s, produced_at_s, standing)

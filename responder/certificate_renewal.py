@@ -1,4 +1,4 @@
-"""Seeing to it that this host has a valid responder certificate for every issuer.
+"""Seeing to it that this host has a valid responder certificate for every issuer and key algorithm.
 
 ::
 
@@ -7,7 +7,8 @@
     installed, old one stays valid ◀── checked ◀── certificate (DER) ◀── Valkey ◀┘
 
 Knows: when to ask, to ask again when Valkey lost the question or the question has become too old,
-and to take nothing that the issuer's key did not sign.
+and to take nothing that the issuer's key did not sign.  Where a certificate was adopted from elsewhere
+nobody is asked, because its CA's key is not here.
 Does not know: whether this host is enrolled; the publisher says so, and its refusal is shown.
 Source: RFC 6960 §4.2.2.2; 9919 §3.2.2 (short-lived certificates).
 """
@@ -15,7 +16,8 @@ Source: RFC 6960 §4.2.2.2; 9919 §3.2.2 (short-lived certificates).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -33,12 +35,16 @@ REQUEST_LIFE_S = 60
 _CERTIFICATE_START = b"\x30\x82"
 
 
+# From good to bad.
+_STATES = ("ok", "renewing", "missing", "alarm")
+
+
 @dataclass(frozen=True, slots=True)
 class IssuerStanding:
     """How this host stands with one issuer: its signer, and what is the matter, if anything.
 
     ``state``: ok, renewing (asked for a successor in time), missing, or alarm (no valid signer, or
-    the end of the last one is near).
+    the end of the last one is near); with several algorithms that of the worst.
     """
 
     issuer: Issuer
@@ -48,16 +54,20 @@ class IssuerStanding:
 
 
 class CertificateRenewal:
-    """The certificates of one host; ``step`` is called about once a second."""
+    """The certificates of one host; ``step`` is called about once a second.
 
-    def __init__(self, keys: HostKeys, algorithm: str) -> None:
+    *algorithms*: of the keys every issuer is to have, the default one first.
+    """
+
+    def __init__(self, keys: HostKeys, algorithms: Sequence[str]) -> None:
         self._keys = keys
-        self._algorithm = algorithm
-        self._refusals: dict[int, str] = {}
+        self._algorithms = tuple(algorithms)
+        self._refusals: dict[tuple[int, str], str] = {}
         self._signers: SignerSet | None = None
+        self._seen: tuple[tuple[str, int], ...] = ()
 
     def reload(self) -> None:
-        """Read the key files again: somebody may have installed a certificate by hand."""
+        """Read the key files again, also those that look as before."""
         self._signers = None
 
     def step(
@@ -67,6 +77,10 @@ class CertificateRenewal:
 
         Raises: redis.RedisError — Valkey is away; KeyFileError — this host's own files are unfit.
         """
+        # Somebody may have installed or adopted one by hand.
+        seen = self._keys.look()
+        if seen != self._seen:
+            self._signers, self._seen = None, seen
         return [self._see_to(client, feed_keys, issuer, now_s) for issuer in issuers]
 
     def standing(self, issuers: list[Issuer], now_s: int) -> list[IssuerStanding]:
@@ -74,61 +88,87 @@ class CertificateRenewal:
         return [self._standing(issuer, now_s) for issuer in issuers]
 
     def _see_to(self, client: redis.Redis, feed_keys: FeedKeys, issuer: Issuer, now_s: int) -> IssuerStanding:
-        signer = self._current(issuer, now_s)
-        if signer is None or now_s >= signer.renew_at_s:
-            self._ask(client, feed_keys, issuer, now_s)
+        if self._adopted(issuer, now_s) is None:
+            for algorithm in self._algorithms:
+                signer = self._signer(issuer, algorithm, now_s)
+                if signer is None or now_s >= signer.renew_at_s:
+                    self._ask(client, feed_keys, issuer, algorithm, now_s)
         return self._standing(issuer, now_s)
 
-    def _ask(self, client: redis.Redis, feed_keys: FeedKeys, issuer: Issuer, now_s: int) -> None:
+    def _ask(
+        self, client: redis.Redis, feed_keys: FeedKeys, issuer: Issuer, algorithm: str, now_s: int
+    ) -> None:
         # redis-py types every answer as "this, or an awaitable of this".
         valkey: Any = client
         host = self._keys.host
-        waiting = self._keys.request(issuer.issuer_id, self._algorithm, now_s)
+        waiting = self._keys.request(issuer.issuer_id, algorithm, now_s)
         answer = valkey.hget(feed_keys.responder_certificates(host), waiting.digest)
         if answer is not None and answer.startswith(_CERTIFICATE_START):
-            self._install(issuer, answer, now_s)
+            self._install(issuer, algorithm, answer, now_s)
             return
         if answer is not None:
-            self._note_refusal(issuer, answer.decode(errors="replace"))
+            self._note_refusal(issuer, algorithm, answer.decode(errors="replace"))
         # Either too old or, the clock having been set back, from the future.
         if abs(now_s - waiting.made_s) >= REQUEST_LIFE_S:
-            waiting = self._keys.renew_request(issuer.issuer_id, now_s)
-        name = f"{host}:{issuer.issuer_id}"
+            waiting = self._keys.renew_request(issuer.issuer_id, algorithm, now_s)
+        name = f"{host}:{issuer.issuer_id}:{algorithm}"
         if valkey.hget(feed_keys.certificate_requests(), name) != waiting.text:
             valkey.hset(feed_keys.certificate_requests(), name, waiting.text)
 
-    def _install(self, issuer: Issuer, certificate_der: bytes, now_s: int) -> None:
+    def _install(self, issuer: Issuer, algorithm: str, certificate_der: bytes, now_s: int) -> None:
         try:
             signer = self._keys.install(issuer, certificate_der, now_s)
         except CertStatusError as exc:
             # A wrong certificate must not be asked after for ever: begin anew with another key.
-            self._note_refusal(issuer, str(exc))
-            self._keys.forget(issuer.issuer_id)
+            self._note_refusal(issuer, algorithm, str(exc))
+            self._keys.forget(issuer.issuer_id, algorithm)
             return
         self._signers = None
-        self._refusals.pop(issuer.issuer_id, None)
+        self._refusals.pop((issuer.issuer_id, algorithm), None)
         log.info("%s: responder certificate %s installed", issuer.path, signer.serial)
 
-    def _note_refusal(self, issuer: Issuer, text: str) -> None:
-        if self._refusals.get(issuer.issuer_id) != text:
+    def _note_refusal(self, issuer: Issuer, algorithm: str, text: str) -> None:
+        if self._refusals.get((issuer.issuer_id, algorithm)) != text:
             log.warning("%s: no responder certificate: %s", issuer.path, text)
-            self._refusals[issuer.issuer_id] = text
+            self._refusals[issuer.issuer_id, algorithm] = text
 
-    def _current(self, issuer: Issuer, now_s: int) -> Signer | None:
+    def _loaded(self) -> SignerSet:
         if self._signers is None:
-            self._signers = self._keys.load()
-        return self._signers.current(issuer.issuer_id, now_s, issuer.dropped)
+            self._signers = self._keys.load(self._algorithms[0])
+        return self._signers
+
+    def _signer(self, issuer: Issuer, algorithm: str, now_s: int) -> Signer | None:
+        return self._loaded().of_algorithm(issuer.issuer_id, algorithm, now_s, issuer.dropped)
+
+    def _adopted(self, issuer: Issuer, now_s: int) -> Signer | None:
+        return self._loaded().adopted(issuer.issuer_id, now_s, issuer.dropped)
 
     def _standing(self, issuer: Issuer, now_s: int) -> IssuerStanding:
-        signer = self._current(issuer, now_s)
-        refusal = self._refusals.get(issuer.issuer_id, "")
-        if signer is None:
-            return IssuerStanding(issuer, None, "alarm" if refusal else "missing", refusal)
-        if now_s >= signer.alarm_at_s:
-            left_s = signer.not_after_s - now_s
-            return IssuerStanding(
-                issuer, signer, "alarm", refusal or f"expires in {left_s} s and there is no successor"
+        adopted = self._adopted(issuer, now_s)
+        if adopted is not None:
+            return _judge(issuer, adopted, "", now_s)
+        each = [
+            _judge(
+                issuer,
+                self._signer(issuer, algorithm, now_s),
+                self._refusals.get((issuer.issuer_id, algorithm), ""),
+                now_s,
             )
-        if now_s >= signer.renew_at_s:
-            return IssuerStanding(issuer, signer, "renewing", refusal)
-        return IssuerStanding(issuer, signer, "ok", "")
+            for algorithm in self._algorithms
+        ]
+        worst = max(each, key=lambda item: _STATES.index(item.state))
+        current = self._loaded().current(issuer.issuer_id, now_s, issuer.dropped)
+        return replace(worst, signer=current)
+
+
+def _judge(issuer: Issuer, signer: Signer | None, refusal: str, now_s: int) -> IssuerStanding:
+    if signer is None:
+        return IssuerStanding(issuer, None, "alarm" if refusal else "missing", refusal)
+    if now_s >= signer.alarm_at_s:
+        left_s = signer.not_after_s - now_s
+        return IssuerStanding(
+            issuer, signer, "alarm", refusal or f"expires in {left_s} s and there is no successor"
+        )
+    if now_s >= signer.renew_at_s and not signer.is_adopted:
+        return IssuerStanding(issuer, signer, "renewing", refusal)
+    return IssuerStanding(issuer, signer, "ok", "")

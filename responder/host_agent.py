@@ -54,7 +54,9 @@ class HostAgent:
         self._host = self._keys.host
         self._publisher_key = load_ed25519_public(folder / "publisher.pub")
         (folder / "counters").mkdir(parents=True, exist_ok=True)
-        self._renewal = CertificateRenewal(self._keys, settings.responder.key)
+        self._renewal = CertificateRenewal(
+            self._keys, (settings.responder.key, *settings.responder.more_keys)
+        )
         self._drain = CounterDrain(folder / "counters")
         self._status_path = settings.state / "run" / "agent.json"
         self._issuers: list[Issuer] = []

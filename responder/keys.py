@@ -4,23 +4,26 @@
 
     STATE/host/host.toml                     name = "..."
     STATE/host/host.key                      Ed25519; signs this host's certificate requests
-    STATE/host/keys/<issuer_id>-pending.key  an OCSP key whose certificate is not here yet
-    STATE/host/keys/<issuer_id>-pending.req  the signed request for it
-    STATE/host/keys/<issuer_id>-<serial>.key, .crt   a key and its certificate, PEM
+    STATE/host/keys/<issuer_id>-pending-<algorithm>.key  an OCSP key whose certificate is not here yet
+    STATE/host/keys/<issuer_id>-pending-<algorithm>.req  the signed request for it
+    STATE/host/keys/<issuer_id>-<serial>.key, .crt       a key and its certificate, PEM
+    STATE/host/keys/<issuer_id>-<serial>-adopted.key, .crt  the same, made elsewhere and brought here
 
 Keys never leave the host; a certificate replaces the one before long before that expires, and both
-are good for as long as they are valid.
+are good for as long as they are valid.  An issuer may have keys of several algorithms at once.
 Knows: these files, what makes a responder certificate acceptable, which signer is current.
 Does not know: how requests travel (``host_agent``), or which answers a signer signs.
-Source: RFC 6960 §2.6, §4.2.2.2 (delegated responders), §4.2.1 (byKey); RFC 5758, 4055 (hash by key).
+Source: RFC 6960 §2.6, §4.2.2.2 (delegated responders), §4.2.1 (byKey), §4.4.7.2 (choice of algorithm);
+RFC 5758, 4055 (hash by key).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -36,6 +39,7 @@ from certstatus.certificate_request import CertificateRequest, read_request, req
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
+from certstatus.ocsp_request import PreferredAlgorithm
 from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
 
 SignerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -46,25 +50,43 @@ RENEW_AT = 2 / 3
 ALARM_AT = 1 / 6
 # An expired signer's files stay a little, for whoever looks why answers stopped.
 EXPIRED_KEPT_S = 86_400
+RSA_BITS_MIN = 2048
+
+_ADOPTED = "-adopted"
+_CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
+_CURVES = {"p256": oid.SECP256R1, "p384": oid.SECP384R1, "p521": oid.SECP521R1}
+_ALGORITHMS = {
+    oid.SHA256_WITH_RSA: (oid.SHA256_WITH_RSA_DER, hashlib.sha256, hashes.SHA256()),
+    oid.SHA384_WITH_RSA: (oid.SHA384_WITH_RSA_DER, hashlib.sha384, hashes.SHA384()),
+    oid.SHA512_WITH_RSA: (oid.SHA512_WITH_RSA_DER, hashlib.sha512, hashes.SHA512()),
+    oid.ECDSA_WITH_SHA256: (oid.ECDSA_WITH_SHA256_DER, hashlib.sha256, hashes.SHA256()),
+    oid.ECDSA_WITH_SHA384: (oid.ECDSA_WITH_SHA384_DER, hashlib.sha384, hashes.SHA384()),
+    oid.ECDSA_WITH_SHA512: (oid.ECDSA_WITH_SHA512_DER, hashlib.sha512, hashes.SHA512()),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A key that may answer for an issuer, with the certificate that says so.
 
-    ``serial``: lower-case hex as in the issuer table's ``dropped``.  Times in POSIX seconds, both
-    ends included.  ``sign`` returns the signature over the octets given to it.
+    ``serial``: lower-case hex as in the issuer table's ``dropped``.  ``key_algorithm``: as configured,
+    e.g. ``p256``; ``signature_algorithm``: dotted.  ``is_adopted``: made elsewhere, so nobody here can
+    renew it.  Times in POSIX seconds, both ends included.  ``sign`` returns the signature over the
+    octets given to it.
     """
 
     issuer_id: int
     serial: str
     certificate_der: bytes
     key: SignerKey = field(repr=False, compare=False)
+    key_algorithm: str
+    signature_algorithm: str
     signature_algorithm_der: bytes
     responder_key_hash: bytes
     not_before_s: int
     not_after_s: int
     sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
+    is_adopted: bool = False
 
     @property
     def renew_at_s(self) -> int:
@@ -80,24 +102,84 @@ class Signer:
         """Say whether the certificate is valid now."""
         return self.not_before_s <= now_s <= self.not_after_s
 
+    def fits(self, wanted: PreferredAlgorithm) -> bool:
+        """Say whether a client that wants this algorithm can do with this key's signatures."""
+        return wanted.signature == self.signature_algorithm and wanted.curve in ("", _curve(self.key))
+
+    def with_hash_of(self, signature_algorithm: str) -> Signer:
+        """Return the same key signing by another of its algorithms."""
+        algorithm_der, sign = _signing(self.key, signature_algorithm)
+        return replace(
+            self,
+            signature_algorithm=signature_algorithm,
+            signature_algorithm_der=algorithm_der,
+            sign=sign,
+        )
+
 
 class SignerSet:
-    """All signers of a host as they were when loaded; immutable, replaced as a whole."""
+    """All signers of a host as they were when loaded; immutable, replaced as a whole.
 
-    __slots__ = ("_by_issuer", "signers")
+    *default*: the key algorithm that signs unless a client wants another, where there is such a key.
+    """
 
-    def __init__(self, signers: Iterable[Signer] = ()) -> None:
+    __slots__ = ("_by_issuer", "_every_way", "signers")
+
+    def __init__(self, signers: Iterable[Signer] = (), default: str = "") -> None:
         # Newest first.
         self.signers = tuple(sorted(signers, key=lambda signer: signer.not_before_s, reverse=True))
         self._by_issuer: dict[int, tuple[Signer, ...]] = {}
-        for signer in self.signers:
+        self._every_way: dict[int, tuple[Signer, ...]] = {}
+        for signer in sorted(self.signers, key=lambda signer: signer.key_algorithm != default):
             mine = self._by_issuer.get(signer.issuer_id, ())
             self._by_issuer[signer.issuer_id] = (*mine, signer)
+            ways = self._every_way.get(signer.issuer_id, ())
+            others = [signer.with_hash_of(name) for name in _signature_algorithms(signer.key)[1:]]
+            self._every_way[signer.issuer_id] = (*ways, signer, *others)
 
-    def current(self, issuer_id: int, now_s: int, dropped: Iterable[str] = ()) -> Signer | None:
-        """Return the newest signer of the issuer that is valid now and not dropped, or None."""
+    def current(
+        self,
+        issuer_id: int,
+        now_s: int,
+        dropped: Iterable[str] = (),
+        wanted: Iterable[PreferredAlgorithm] = (),
+    ) -> Signer | None:
+        """Return the signer for the first of *wanted* there is one for, else of the default algorithm.
+
+        Of several it is the newest that is valid now and not dropped; None if there is none at all.
+        Source: RFC 6960 §4.4.7.2.
+        """
+        for algorithm in wanted:
+            for signer in self._every_way.get(issuer_id, ()):
+                if signer.fits(algorithm) and signer.is_valid(now_s) and signer.serial not in dropped:
+                    return signer
         for signer in self._by_issuer.get(issuer_id, ()):
             if signer.is_valid(now_s) and signer.serial not in dropped:
+                return signer
+        return None
+
+    def of_algorithm(
+        self, issuer_id: int, key_algorithm: str, now_s: int, dropped: Iterable[str] = ()
+    ) -> Signer | None:
+        """Return the newest valid signer of the issuer that has a key of this algorithm, or None."""
+        for signer in self._by_issuer.get(issuer_id, ()):
+            if (
+                signer.key_algorithm == key_algorithm
+                and signer.is_valid(now_s)
+                and signer.serial not in dropped
+            ):
+                return signer
+        return None
+
+    def adopted(self, issuer_id: int, now_s: int, dropped: Iterable[str] = ()) -> Signer | None:
+        """Return the newest valid signer of the issuer that was made elsewhere, or None."""
+        for signer in self.signers:
+            if (
+                signer.issuer_id == issuer_id
+                and signer.is_adopted
+                and signer.is_valid(now_s)
+                and signer.serial not in dropped
+            ):
                 return signer
         return None
 
@@ -143,22 +225,23 @@ class HostKeys:
         *algorithm*: one of ``config.KEY_ALGORITHMS``.
         Raises: KeyFileError — no host key, or files that others can read.
         """
-        waiting = self.pending(issuer_id)
+        waiting = self.pending(issuer_id, algorithm)
         if waiting is not None:
             return waiting
         self.keys_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key_path = self._pending_path(issuer_id, ".key")
+        key_path = self._pending_path(issuer_id, algorithm, ".key")
         # A key without a request is what a kill between the two leaves; it is as good as a new one.
-        key = _load_key(key_path) if key_path.exists() else _write_new_key(key_path, algorithm)
-        return self._write_request(issuer_id, key, now_s)
+        key = load_signer_key(key_path) if key_path.exists() else _write_new_key(key_path, algorithm)
+        return self._write_request(issuer_id, algorithm, key, now_s)
 
-    def renew_request(self, issuer_id: int, now_s: int) -> PendingRequest:
+    def renew_request(self, issuer_id: int, algorithm: str, now_s: int) -> PendingRequest:
         """Sign the waiting request anew over the same key, because the old one is too old to be taken."""
-        return self._write_request(issuer_id, _load_key(self._pending_path(issuer_id, ".key")), now_s)
+        key = load_signer_key(self._pending_path(issuer_id, algorithm, ".key"))
+        return self._write_request(issuer_id, algorithm, key, now_s)
 
-    def pending(self, issuer_id: int) -> PendingRequest | None:
-        """Return the request of this issuer that waits for its answer, if any."""
-        path = self._pending_path(issuer_id, ".req")
+    def pending(self, issuer_id: int, algorithm: str) -> PendingRequest | None:
+        """Return the request for a key of this algorithm that waits for its answer, if any."""
+        path = self._pending_path(issuer_id, algorithm, ".req")
         try:
             text = path.read_bytes()
             request, _ = read_request(text)
@@ -168,19 +251,19 @@ class HostKeys:
             raise KeyFileError(f"{path}: {exc}") from exc
         return PendingRequest(text, request_digest(text), request.time_ms // 1000)
 
-    def forget(self, issuer_id: int) -> None:
+    def forget(self, issuer_id: int, algorithm: str) -> None:
         """Give the waiting request and its key up."""
         for suffix in (".req", ".key"):
-            self._pending_path(issuer_id, suffix).unlink(missing_ok=True)
+            self._pending_path(issuer_id, algorithm, suffix).unlink(missing_ok=True)
 
-    def _write_request(self, issuer_id: int, key: SignerKey, now_s: int) -> PendingRequest:
+    def _write_request(self, issuer_id: int, algorithm: str, key: SignerKey, now_s: int) -> PendingRequest:
         host = self.host
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder {host}"[:64])])
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, _hash_for(key))
         pem = csr.public_bytes(serialization.Encoding.PEM).decode()
         request = CertificateRequest(host, issuer_id, pem, now_s * 1000)
         text = request.sign(load_ed25519_private(self.folder / "host.key"))
-        write_durable(self._pending_path(issuer_id, ".req"), text)
+        write_durable(self._pending_path(issuer_id, algorithm, ".req"), text)
         return PendingRequest(text, request_digest(text), now_s)
 
     # --- installing --------------------------------------------------------------------------------
@@ -195,9 +278,10 @@ class HostKeys:
         check_responder_certificate(certificate, issuer, now_s)
         stem = _stem(issuer.issuer_id, certificate)
         key_path = self.keys_folder / f"{stem}.key"
+        algorithm = key_algorithm(certificate.public_key())
         if not key_path.exists():
-            waiting = self._pending_path(issuer.issuer_id, ".key")
-            key = _load_key(waiting)
+            waiting = self._pending_path(issuer.issuer_id, algorithm, ".key")
+            key = load_signer_key(waiting)
             if key.public_key() != certificate.public_key():
                 raise KeyFileError(
                     f"certificate {_serial(certificate)} is not over the key that waits ({waiting})"
@@ -206,13 +290,45 @@ class HostKeys:
             _write_key(key_path, key)
         pem = certificate.public_bytes(serialization.Encoding.PEM)
         write_durable(self.keys_folder / f"{stem}.crt", pem)
-        self.forget(issuer.issuer_id)
-        return _signer(issuer.issuer_id, certificate, _load_key(key_path))
+        self.forget(issuer.issuer_id, algorithm)
+        return _signer(issuer.issuer_id, certificate, load_signer_key(key_path))
+
+    def adopt(self, issuer: Issuer, certificate_der: bytes, key: SignerKey, now_s: int) -> Signer:
+        """Take a key into use that was made elsewhere, with its certificate: a responder's, or the CA's own.
+
+        Raises: KeyFileError — as ``install``, or the key is not the certificate's.
+        Source: RFC 6960 §4.2.2.2 (the CA itself, or its delegate).
+        """
+        certificate = _parse_certificate(certificate_der)
+        check_responder_certificate(certificate, issuer, now_s)
+        if key.public_key() != certificate.public_key():
+            raise KeyFileError(f"certificate {_serial(certificate)} is not over this key")
+        stem = _stem(issuer.issuer_id, certificate, is_adopted=True)
+        self.keys_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The key first: a certificate without one is an error to whoever loads them.
+        _write_key(self.keys_folder / f"{stem}.key", key)
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        write_durable(self.keys_folder / f"{stem}.crt", pem)
+        return _signer(issuer.issuer_id, certificate, key, is_adopted=True)
 
     # --- using -------------------------------------------------------------------------------------
 
-    def load(self) -> SignerSet:
-        """Return all installed signers, expired ones too.
+    def look(self) -> tuple[tuple[str, int], ...]:
+        """Return what shows, at little cost, whether certificates have come or gone since."""
+        try:
+            with os.scandir(self.keys_folder) as entries:
+                return tuple(
+                    sorted(
+                        (entry.name, entry.stat().st_mtime_ns)
+                        for entry in entries
+                        if entry.name.endswith(".crt")
+                    )
+                )
+        except OSError:
+            return ()
+
+    def load(self, default: str = "") -> SignerSet:
+        """Return all installed signers, expired ones too; *default* as for ``SignerSet``.
 
         Raises: KeyFileError — a key others can read, or one that does not belong to its certificate.
         """
@@ -221,7 +337,7 @@ class HostKeys:
             key_path = path.with_suffix(".key")
             try:
                 certificate = x509.load_pem_x509_certificate(path.read_bytes())
-                key = _load_key(key_path)
+                key = load_signer_key(key_path)
             except ValueError as exc:
                 raise KeyFileError(f"{path}: not a PEM certificate") from exc
             except (OSError, KeyFileError):
@@ -231,15 +347,17 @@ class HostKeys:
                 raise
             if key.public_key() != certificate.public_key():
                 raise KeyFileError(f"{key_path}: not the key of {path.name}")
-            signers.append(_signer(int(path.name.partition("-")[0]), certificate, key))
-        return SignerSet(signers)
+            issuer_id = int(path.name.partition("-")[0])
+            is_adopted = path.stem.endswith(_ADOPTED)
+            signers.append(_signer(issuer_id, certificate, key, is_adopted=is_adopted))
+        return SignerSet(signers, default)
 
     def remove_expired(self, now_s: int) -> list[str]:
         """Remove pairs that expired a day ago; return their names."""
         removed = []
         for signer in self.load().signers:
             if signer.not_after_s + EXPIRED_KEPT_S < now_s:
-                stem = f"{signer.issuer_id}-{signer.serial[:16]}"
+                stem = _stem_of(signer.issuer_id, signer.serial, is_adopted=signer.is_adopted)
                 # The certificate first: a key without one is never loaded.
                 for suffix in (".crt", ".key"):
                     (self.keys_folder / f"{stem}{suffix}").unlink(missing_ok=True)
@@ -248,17 +366,22 @@ class HostKeys:
             sync_folder(self.keys_folder)
         return removed
 
-    def _pending_path(self, issuer_id: int, suffix: str) -> Path:
-        return self.keys_folder / f"{issuer_id}-pending{suffix}"
+    def _pending_path(self, issuer_id: int, algorithm: str, suffix: str) -> Path:
+        return self.keys_folder / f"{issuer_id}-pending-{algorithm}{suffix}"
 
 
 def check_responder_certificate(certificate: x509.Certificate, issuer: Issuer, now_s: int) -> None:
-    """Check that *certificate* lets its key answer for *issuer*.
+    """Check that *certificate* lets its key answer for *issuer*: a delegate's, or the CA's own.
 
     Raises: KeyFileError — see ``HostKeys.install``.
-    Source: RFC 6960 §4.2.2.2: issued directly by the CA itself, with id-kp-OCSPSigning.
+    Source: RFC 6960 §4.2.2.2: the CA itself, or issued directly by it with id-kp-OCSPSigning.
     """
     name = f"certificate {_serial(certificate)}"
+    key_algorithm(certificate.public_key())
+    if certificate.not_valid_after_utc.timestamp() < now_s:
+        raise KeyFileError(f"{name} expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+    if is_ca_of(certificate, issuer):
+        return
     if not any(_is_issued_by(certificate, der) for der in issuer.certificates_der):
         raise KeyFileError(f"{name} is not issued by {issuer.path}")
     try:
@@ -267,8 +390,36 @@ def check_responder_certificate(certificate: x509.Certificate, issuer: Issuer, n
         usage = x509.ExtendedKeyUsage([])
     if ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
         raise KeyFileError(f"{name} is not for signing OCSP answers")
-    if certificate.not_valid_after_utc.timestamp() < now_s:
-        raise KeyFileError(f"{name} expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def is_ca_of(certificate: x509.Certificate, issuer: Issuer) -> bool:
+    """Say whether *certificate* is a CA certificate of the issuer itself: its key under its name."""
+    try:
+        is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        is_ca = False
+    spki_der = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    name_der = certificate.subject.public_bytes()
+    return is_ca and spki_der == issuer.spki_der and name_der in issuer.names_der
+
+
+def key_algorithm(key: object) -> str:
+    """Return a public or private key's algorithm as the configuration calls it, e.g. ``p256``.
+
+    Raises: KeyFileError — no key that answers may be signed with.
+    Source: RFC 6960 §5.1.2 (no weak algorithm).
+    """
+    if isinstance(key, (rsa.RSAPublicKey, rsa.RSAPrivateKey)):
+        if key.key_size < RSA_BITS_MIN:
+            raise KeyFileError(f"an RSA key of {key.key_size} bits, at least {RSA_BITS_MIN} are needed")
+        return f"rsa{key.key_size}"
+    if isinstance(key, (ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey)):
+        name = _CURVE_NAMES.get(key.curve.name)
+        if name is not None:
+            return name
+    raise KeyFileError("expected an RSA key, or an EC key on P-256, P-384 or P-521")
 
 
 def _is_issued_by(certificate: x509.Certificate, ca_certificate_der: bytes) -> bool:
@@ -292,39 +443,61 @@ def _serial(certificate: x509.Certificate) -> str:
     return number.to_bytes(number.bit_length() // 8 + 1, "big").hex()
 
 
-def _stem(issuer_id: int, certificate: x509.Certificate) -> str:
-    return f"{issuer_id}-{_serial(certificate)[:16]}"
+def _stem(issuer_id: int, certificate: x509.Certificate, *, is_adopted: bool = False) -> str:
+    return _stem_of(issuer_id, _serial(certificate), is_adopted=is_adopted)
 
 
-def _signer(issuer_id: int, certificate: x509.Certificate, key: SignerKey) -> Signer:
+def _stem_of(issuer_id: int, serial: str, *, is_adopted: bool) -> str:
+    return f"{issuer_id}-{serial[:16]}{_ADOPTED if is_adopted else ''}"
+
+
+def _signer(
+    issuer_id: int, certificate: x509.Certificate, key: SignerKey, *, is_adopted: bool = False
+) -> Signer:
     spki = certificate.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    algorithm_der, sign = _signing(key)
+    algorithm = _signature_algorithms(key)[0]
+    algorithm_der, sign = _signing(key, algorithm)
     return Signer(
         issuer_id=issuer_id,
         serial=_serial(certificate),
         certificate_der=certificate.public_bytes(serialization.Encoding.DER),
         key=key,
+        key_algorithm=key_algorithm(key),
+        signature_algorithm=algorithm,
         signature_algorithm_der=algorithm_der,
         responder_key_hash=responder_key_hash(spki),
         not_before_s=int(certificate.not_valid_before_utc.timestamp()),
         not_after_s=int(certificate.not_valid_after_utc.timestamp()),
         sign=sign,
+        is_adopted=is_adopted,
     )
 
 
-def _signing(key: SignerKey) -> tuple[bytes, Callable[[bytes], bytes]]:
-    """Return the AlgorithmIdentifier (DER) that goes with *key*, and the function that signs with it."""
-    # hashlib's digest passed as Prehashed: a P-256 signature takes 25 µs so, and 31 the plain way.
+def _signature_algorithms(key: SignerKey) -> tuple[str, ...]:
+    """Return the algorithms *key* can sign by, the one that goes with its strength first."""
     if isinstance(key, rsa.RSAPrivateKey):
-        pkcs1, sha256 = padding.PKCS1v15(), Prehashed(hashes.SHA256())
-        return oid.SHA256_WITH_RSA_DER, lambda tbs: key.sign(hashlib.sha256(tbs).digest(), pkcs1, sha256)
-    if key.curve.key_size > 256:
-        with_sha384 = ec.ECDSA(Prehashed(hashes.SHA384()))
-        return oid.ECDSA_WITH_SHA384_DER, lambda tbs: key.sign(hashlib.sha384(tbs).digest(), with_sha384)
-    with_sha256 = ec.ECDSA(Prehashed(hashes.SHA256()))
-    return oid.ECDSA_WITH_SHA256_DER, lambda tbs: key.sign(hashlib.sha256(tbs).digest(), with_sha256)
+        return (oid.SHA256_WITH_RSA, oid.SHA384_WITH_RSA, oid.SHA512_WITH_RSA)
+    every = (oid.ECDSA_WITH_SHA256, oid.ECDSA_WITH_SHA384, oid.ECDSA_WITH_SHA512)
+    own = {"p256": 0, "p384": 1, "p521": 2}[key_algorithm(key)]
+    return (every[own], *[name for name in every if name != every[own]])
+
+
+def _signing(key: SignerKey, algorithm: str) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """Return the AlgorithmIdentifier (DER) of *algorithm*, and the function that signs so with *key*."""
+    algorithm_der, digest, hash_of = _ALGORITHMS[algorithm]
+    # hashlib's digest passed as Prehashed: a P-256 signature takes 25 µs so, and 31 the plain way.
+    prehashed = Prehashed(hash_of)
+    if isinstance(key, rsa.RSAPrivateKey):
+        pkcs1 = padding.PKCS1v15()
+        return algorithm_der, lambda tbs: key.sign(digest(tbs).digest(), pkcs1, prehashed)
+    ecdsa = ec.ECDSA(prehashed)
+    return algorithm_der, lambda tbs: key.sign(digest(tbs).digest(), ecdsa)
+
+
+def _curve(key: SignerKey) -> str:
+    return "" if isinstance(key, rsa.RSAPrivateKey) else _CURVES[key_algorithm(key)]
 
 
 def _hash_for(key: SignerKey) -> hashes.SHA256 | hashes.SHA384:
@@ -352,12 +525,16 @@ def _write_key(path: Path, key: SignerKey) -> None:
     write_durable(path, pem, SECRET_MODE)
 
 
-def _load_key(path: Path) -> SignerKey:
-    """Return the key in *path*.  Raises: KeyFileError — exposed, encrypted, or another kind."""
+def load_signer_key(path: Path, passphrase: bytes | None = None) -> SignerKey:
+    """Return the private key in the PEM file *path*, which only its owner may read.
+
+    Raises: KeyFileError — exposed, another passphrase (or none) needed, or another kind of key.
+    """
     try:
-        key = serialization.load_pem_private_key(read_secret(path), None)
+        key = serialization.load_pem_private_key(read_secret(path), passphrase)
     except (ValueError, TypeError) as exc:
-        raise KeyFileError(f"{path}: not an unencrypted PKCS#8 key") from exc
+        how = "not an unencrypted PEM key" if passphrase is None else "not a PEM key under this passphrase"
+        raise KeyFileError(f"{path}: {how}") from exc
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise KeyFileError(f"{path}: expected an EC or RSA key")
     return key

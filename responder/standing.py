@@ -15,7 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from certstatus import oid
 from certstatus.beat import NOTHING, Pointer
 from certstatus.cert_id import SHA1, SHA256, CertID, issuer_hashes
 from certstatus.config import STATUTORY_SERVICES
@@ -25,6 +29,7 @@ from certstatus.entitlements import Entitlements
 from certstatus.errors import FeedError
 from certstatus.index import View
 from certstatus.issuer_table import Issuer
+from certstatus.ocsp_request import PreferredAlgorithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class ServedIssuer:
     says_never_issued   whether `revoked` may mean "never issued": the policy says so, and complete
                         lists of all keys of the name stand behind it
     beside_register     serials (content octets) of what its key signed that the index does not list
+    crl_algorithms      what the CA signs its CRLs with, so far as its key tells; empty if no answer can be
     sha256_of           SHA-1 name hash + key hash -> the same by SHA-256, for every encoding of the name
     """
 
@@ -44,6 +50,7 @@ class ServedIssuer:
     siblings: tuple[int, ...]
     says_never_issued: bool
     beside_register: frozenset[bytes]
+    crl_algorithms: tuple[PreferredAlgorithm, ...]
     sha256_of: Mapping[bytes, bytes]
 
     def sha256_twin(self, cert_id: CertID) -> CertID:
@@ -96,8 +103,22 @@ def _serve(issuer: Issuer, issuers: list[Issuer], sha256_of: Mapping[bytes, byte
                 *[bytes.fromhex(serial) for serial in issuer.beside_register],
             ]
         ),
+        crl_algorithms=_crl_algorithms(issuer),
         sha256_of=sha256_of,
     )
+
+
+def _crl_algorithms(issuer: Issuer) -> tuple[PreferredAlgorithm, ...]:
+    try:
+        key = serialization.load_der_public_key(issuer.spki_der)
+    except UnsupportedAlgorithm:
+        return ()
+    if isinstance(key, rsa.RSAPublicKey):
+        return (PreferredAlgorithm(oid.SHA256_WITH_RSA),)
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        strong = key.curve.key_size > 256
+        return (PreferredAlgorithm(oid.ECDSA_WITH_SHA384 if strong else oid.ECDSA_WITH_SHA256),)
+    return ()
 
 
 def _is_one_ca(one: Issuer, other: Issuer) -> bool:

@@ -139,7 +139,7 @@ class Worker:
         )
         self.path = AnswerPath(
             self.follower,
-            self.keys.load(),
+            self.keys.load(config.responder.key),
             self.askers,
             self.desk,
             load_index_key(self.folder / "index.key"),
@@ -231,7 +231,7 @@ class Worker:
         """Read keys and limits anew; what is wrong with them is logged, and the old ones stay."""
         try:
             config = load_config(Path(self.config.file))
-            self.path.signers = self.keys.load()
+            self.path.signers = self.keys.load(config.responder.key)
             if self._tls is not None:
                 self._tls.load_cert_chain(config.responder.tls_certificate, config.responder.tls_key)
         except (CertStatusError, OSError) as exc:
@@ -275,31 +275,17 @@ class Worker:
     def tick(self) -> None:
         """Deadlines, keys, garbage, status."""
         self.lanes.sweep()
-        seen = self._look_at_keys()
+        seen = self.keys.look()
         if seen != self._keys_seen:
             self._keys_seen = seen
             try:
-                self.path.signers = self.keys.load()
+                self.path.signers = self.keys.load(self.config.responder.key)
             except CertStatusError as exc:
                 log.error("keys: %s", exc)
         # Neither lane makes cycles that we know of.  Of those we do not know, whatever one second made
         # and left is found here, at the cost of that second's objects (a few ms in the worst).
         gc.collect(0)
         self.write_status()
-
-    def _look_at_keys(self) -> tuple[tuple[str, int], ...]:
-        """Return what shows whether the keys' folder has changed."""
-        try:
-            with os.scandir(self.keys.keys_folder) as entries:
-                return tuple(
-                    sorted(
-                        (entry.name, entry.stat().st_mtime_ns)
-                        for entry in entries
-                        if entry.name.endswith(".crt")
-                    )
-                )
-        except OSError:
-            return ()
 
     def write_status(self) -> None:
         """Replace the status file; a full disk is no reason to stop answering."""

@@ -47,7 +47,10 @@ def test_every_key_stands_in_the_explained_file_at_its_default() -> None:
     table = tomllib.loads(EXPLAINED.read_text(encoding="utf-8"))
     for name, kind in _sections().items():
         section = table[name][0] if name == "issuer" else table[name]
-        stated = {f"{name}.{key}": value for key, value in section.items()}
+        stated = {
+            f"{name}.{key}": tuple(value) if isinstance(value, list) else value
+            for key, value in section.items()
+        }
         real = {f"{name}.{item.name}": item.default for item in dataclasses.fields(kind)} | {
             key: value for key, value in NOT_AT_DEFAULT.items() if key.startswith(f"{name}.")
         }

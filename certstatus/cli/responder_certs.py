@@ -1,7 +1,8 @@
 """``certstatus responder-cert``: certificates of OCSP keys, by hand.
 
 A host with a connection to Valkey sees to its certificates itself.  These commands are for hosts
-and CA keys that never meet: request (on the host), issue (at the CA), install (on the host).
+and CA keys that never meet: request (on the host), issue (at the CA), install (on the host); and adopt,
+for certificates and keys that come from outside.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import click
 
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
+from certstatus.config import KEY_ALGORITHMS
 
 if TYPE_CHECKING:
     from certstatus.issuer_table import Issuer
 
 _FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group("responder-cert")
@@ -28,17 +31,19 @@ def responder_cert() -> None:
 
 @responder_cert.command
 @click.argument("issuer_id", type=int)
+@click.option("--algorithm", type=click.Choice(KEY_ALGORITHMS), help="Kind of key; default: as configured.")
 @click.option("--new", is_flag=True, help="Give a waiting request and its key up, and begin anew.")
 @pass_installation
-def request(installation: Installation, issuer_id: int, new: bool) -> None:
+def request(installation: Installation, issuer_id: int, algorithm: str | None, new: bool) -> None:
     """Make a key and print a signed request for issuer ISSUER_ID (on the responder host)."""
     from certstatus import clock
     from responder.keys import HostKeys
 
     keys = HostKeys(installation.config.state / "host")
+    kind = algorithm or installation.config.responder.key
     if new:
-        keys.forget(issuer_id)
-    made = keys.request(issuer_id, installation.config.responder.key, clock.now_s())
+        keys.forget(issuer_id, kind)
+    made = keys.request(issuer_id, kind, clock.now_s())
     installation.emit({"request": made.text.decode(), "sha256": made.digest}, made.text.decode())
 
 
@@ -84,6 +89,53 @@ def install(installation: Installation, certificate_file: Path, ca_file: Path, i
     installation.emit(
         {"issuer_id": issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
         f"responder certificate {signer.serial} installed, good until {_time(signer.not_after_s)}",
+    )
+
+
+@responder_cert.command
+@click.argument("certificate_file", type=_FILE)
+@click.argument("key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--service", help="Of this installation's issuers: the service whose certificate it is.")
+@click.option("--generation", type=int, help="With --service: its generation; default: the newest.")
+@click.option("--ca", "ca_file", type=_EXISTING, help="Elsewhere: the issuer's CA certificate (PEM).")
+@click.option("--issuer-id", type=int, help="With --ca: the issuer's number.")
+@click.option("--passphrase-file", type=_EXISTING, help="File whose first line is the key's passphrase.")
+@pass_installation
+def adopt(
+    installation: Installation,
+    certificate_file: Path,
+    key_file: Path,
+    service: str | None,
+    generation: int | None,
+    ca_file: Path | None,
+    issuer_id: int | None,
+    passphrase_file: Path | None,
+) -> None:
+    """Sign with a key that was made elsewhere (on the responder host): CERTIFICATE_FILE and KEY_FILE.
+
+    For a CA whose own key is not here.  The certificate is an OCSP responder's that the CA has issued, or
+    the CA's own.  Name the issuer by --service, or on a host without the store by --ca and --issuer-id.
+    Workers take the key into use within a second or two; nobody but its CA can renew the certificate.
+    """
+    from certstatus import clock
+    from responder.keys import HostKeys, load_signer_key
+
+    if (service is None) == (ca_file is None) or (ca_file is None) != (issuer_id is None):
+        raise click.UsageError("name the issuer by --service, or by --ca and --issuer-id")
+    if ca_file is not None and issuer_id is not None:
+        issuer = _issuer_of(ca_file, issuer_id)
+    else:
+        issuer = _issuer_on_record(installation, str(service), generation)
+    passphrase = None if passphrase_file is None else _read(passphrase_file).split(b"\n")[0].rstrip(b"\r")
+    signer = HostKeys(installation.config.state / "host").adopt(
+        issuer,
+        _certificate_der(_read(certificate_file)),
+        load_signer_key(key_file, passphrase),
+        clock.now_s(),
+    )
+    installation.emit(
+        {"issuer_id": issuer.issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
+        f"responder certificate {signer.serial} adopted, good until {_time(signer.not_after_s)}",
     )
 
 
@@ -188,6 +240,14 @@ def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:
         key_id=b"",
         certificates_der=(certificate.public_bytes(serialization.Encoding.DER),),
     )
+
+
+def _issuer_on_record(installation: Installation, service: str, generation: int | None) -> Issuer:
+    from issuance.issuers import issuer_of, issuer_table
+
+    record = issuer_of(installation.store, service, generation)
+    with installation.store.reading() as connection:
+        return next(item for item in issuer_table(connection) if item.issuer_id == record.issuer_id)
 
 
 def _certificate_der(content: bytes) -> bytes:

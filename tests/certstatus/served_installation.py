@@ -189,6 +189,12 @@ class Served:
         files = f"-issuer {ca} -CAfile {ca} -cert {certificate}"
         return openssl(f"ocsp {files} -url {self.url}/ocsp")
 
+    def signer_serial(self, certificate: Path, ca: Path) -> int:
+        """Return the serial number of the first certificate in the answer about *certificate*."""
+        said = openssl(f"ocsp -issuer {ca} -CAfile {ca} -cert {certificate} -url {self.url}/ocsp -resp_text")
+        found = re.findall(r"Serial Number:\s+(?:\d+ \(0x([0-9a-f]+)\)|([0-9a-f:]+)\n)", said)
+        return int((found[-1][0] or found[-1][1]).replace(":", ""), 16) if found else 0
+
     def serial(self, name: str, service: str = "auth") -> str:
         """Return the serial number of a demo certificate in hex."""
         path = self.state / "demo" / service / f"{name}.pem"

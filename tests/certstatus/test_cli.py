@@ -273,6 +273,46 @@ def test_a_host_apart_gets_its_certificate_by_files(served: Served, tmp_path: Pa
     }
 
 
+def test_a_responder_certificate_from_elsewhere_is_adopted(served: Served, tmp_path: Path) -> None:
+    """Key and certificate that the CA made by itself sign for it; nothing is told or restarted."""
+    ca_pem, passphrase = served.state / "demo" / "corp" / "ca.pem", served.state / "ca" / "passphrase"
+    csr, key = make_request(tmp_path, "elsewhere"), tmp_path / "elsewhere.key"
+    extensions, pem = tmp_path / "extensions", tmp_path / "elsewhere.pem"
+    extensions.write_text("extendedKeyUsage=OCSPSigning\nnoCheck=yes\n")
+    ca_key = f"-CAkey {served.state / 'ca' / '3.key'} -passin file:{passphrase} -set_serial 0x5eed"
+    openssl(f"x509 -req -in {csr} -CA {ca_pem} {ca_key} -days 3 -extfile {extensions} -out {pem}")
+    key.chmod(0o644)
+    exposed = served.run("responder-cert", "adopt", str(pem), str(key), "--service", "CORP", expect=66)
+    assert "expected 600" in exposed.stderr
+    key.chmod(0o600)
+    wrong = served.run("responder-cert", "adopt", str(pem), str(key), "--service", "AUTH", expect=66)
+    assert "is not issued by auth/g1" in wrong.stderr
+    served.run("responder-cert", "adopt", str(pem), str(key), expect=64)
+    said = served.run("responder-cert", "adopt", str(pem), str(key), "--service", "CORP").stdout
+    assert "responder certificate 5eed adopted" in said
+    good = served.state / "demo" / "corp" / "good.pem"
+    deadline = time.monotonic() + 20
+    while served.signer_serial(good, ca_pem) != 0x5EED:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert served.ask_file(good, ca_pem) == "good"
+
+
+def test_a_ca_may_sign_answers_itself(served: Served, tmp_path: Path) -> None:
+    """Its certificate and its encrypted key are adopted as any other's, on a host without the store."""
+    other = Served(tmp_path)
+    other.state.mkdir()
+    other.config.write_text('[responder]\nhost = "osaka-2"\n')
+    other.run("host", "make", "osaka-2", "--shared", str(served.state / "secrets"))
+    ca_pem, key = served.state / "demo" / "auth" / "ca.pem", served.state / "ca" / "2.key"
+    words = ["adopt", str(ca_pem), str(key), "--ca", str(ca_pem), "--issuer-id", "2"]
+    assert "not an unencrypted PEM key" in other.run("responder-cert", *words, expect=66).stderr
+    passphrase = ["--passphrase-file", str(served.state / "ca" / "passphrase")]
+    assert "adopted, good until" in other.run("responder-cert", *words, *passphrase).stdout
+    (item,) = other.json("responder-cert", "status")
+    assert (item["issuer_id"], item["state"]) == (2, "good")
+
+
 def test_a_backup_is_taken_while_serving_and_restore_refuses_meanwhile(
     served: Served, tmp_path: Path
 ) -> None:

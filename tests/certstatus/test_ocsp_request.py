@@ -29,11 +29,10 @@ from certstatus.cert_id import UNKNOWN_HASH, CertID
 from certstatus.errors import (
     UNAUTHORIZED,
     MalformedRequest,
-    NotAuthoritative,
     RequestError,
     TooManyCertificates,
 )
-from certstatus.ocsp_request import OCSPRequest, parse_request
+from certstatus.ocsp_request import OCSPRequest, PreferredAlgorithm, parse_request
 
 _CERTIFICATES_MAX = 20
 
@@ -74,6 +73,10 @@ _ECDSA_SHA256 = _seq(_oid("2a8648ce3d040302"))
 _ECDSA_SHA1 = _seq(_oid("2a8648ce3d0401"))
 _RSA_SHA256 = _seq(_oid("2a864886f70d01010b"), _NULL)
 _RSA_MD5 = _seq(_oid("2a864886f70d010104"), _NULL)
+_EC_KEY = _oid("2a8648ce3d0201")
+_P384 = _oid("2b81040022")
+_WANTS_RSA_SHA256 = PreferredAlgorithm("1.2.840.113549.1.1.11")
+_WANTS_ECDSA_SHA256 = PreferredAlgorithm("1.2.840.10045.4.3.2")
 
 _NAME_HASH, _KEY_HASH = b"n" * 20, b"k" * 20
 _SERIAL = bytes.fromhex("1a2b3c4d5e6f708192a3b4c5d6e7f809")
@@ -426,11 +429,11 @@ _CASES: dict[str, tuple[bytes, _Outcome]] = {
         _with(_extension(_RESPONSE, _seq(_UNKNOWN, _BASIC))),
         _KNOWN,
     ),
-    "D70.1 acceptable responses: another": (_with(_extension(_RESPONSE, _seq(_UNKNOWN))), NotAuthoritative),
-    "D70.2 acceptable responses: none": (_with(_extension(_RESPONSE, _seq())), NotAuthoritative),
+    "D70.1 acceptable responses: another": (_with(_extension(_RESPONSE, _seq(_UNKNOWN))), _KNOWN),
+    "D70.2 acceptable responses: none": (_with(_extension(_RESPONSE, _seq())), _KNOWN),
     "D70.3 acceptable responses: another, critical": (
         _with(_extension(_RESPONSE, _seq(_UNKNOWN), _TRUE)),
-        NotAuthoritative,
+        _KNOWN,
     ),
     "D70.4 acceptable responses: junk": (_with(_extension(_RESPONSE, _seq(_NULL))), MalformedRequest),
     "D70.5 acceptable responses: another, then a malformed nonce": (
@@ -439,20 +442,60 @@ _CASES: dict[str, tuple[bytes, _Outcome]] = {
     ),
     "D71 preferred algorithm unknown": (
         _with(_extension(_PREFERRED, _seq(_seq(_seq(_UNKNOWN))))),
-        _asks(preferred_signature_algorithms=("1.2.3.4.5",)),
+        _asks(preferred=()),
     ),
     "D72.1 preferred algorithms SHA-1 and MD5": (
         _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA1), _seq(_RSA_MD5)))),
-        _asks(preferred_signature_algorithms=("1.2.840.10045.4.1", "1.2.840.113549.1.1.4")),
+        _asks(preferred=()),
     ),
     "D72.2 preferred algorithm with its key's": (
         _with(
             _extension(_PREFERRED, _seq(_seq(_RSA_SHA256, _seq(_oid("2a864886f70d010101"), _NULL))), _TRUE)
         ),
-        _asks(preferred_signature_algorithms=("1.2.840.113549.1.1.11",)),
+        _asks(preferred=(_WANTS_RSA_SHA256,)),
     ),
-    "D72.3 preferred algorithms: none": (_with(_extension(_PREFERRED, _seq())), _KNOWN),
+    "D72.3 preferred algorithms: none": (_with(_extension(_PREFERRED, _seq())), _asks(preferred=())),
     "D72.4 preferred algorithms: junk": (_with(_extension(_PREFERRED, _seq(_RSA_SHA256))), MalformedRequest),
+    "D72.6 preferred algorithms, weak and twice": (
+        _with(
+            _extension(
+                _PREFERRED,
+                _seq(
+                    _seq(_ECDSA_SHA1),
+                    _seq(_ECDSA_SHA256),
+                    _seq(_RSA_SHA256),
+                    _seq(_ECDSA_SHA256),
+                    _seq(_RSA_MD5),
+                    _seq(_seq(_oid("2a864886f70d01010b"))),
+                ),
+            )
+        ),
+        _asks(preferred=(_WANTS_ECDSA_SHA256, _WANTS_RSA_SHA256)),
+    ),
+    "D72.7 preferred curve": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_EC_KEY, _P384))))),
+        _asks(preferred=(PreferredAlgorithm("1.2.840.10045.4.3.2", "1.3.132.0.34"),)),
+    ),
+    "D72.8 preferred curve unknown": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_EC_KEY, _UNKNOWN))))),
+        _asks(preferred=()),
+    ),
+    "D72.9 preferred curve by its equation": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_EC_KEY, _seq(_NULL)))))),
+        _asks(preferred=()),
+    ),
+    "D72.10 preferred EC signature, any curve": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_EC_KEY))))),
+        _asks(preferred=(_WANTS_ECDSA_SHA256,)),
+    ),
+    "D72.11 preferred EC signature by an RSA key": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_oid("2a864886f70d010101"), _NULL))))),
+        _asks(preferred=()),
+    ),
+    "D72.12 preferred algorithm's key: two parameters": (
+        _with(_extension(_PREFERRED, _seq(_seq(_ECDSA_SHA256, _seq(_EC_KEY, _P384, _NULL))))),
+        MalformedRequest,
+    ),
     "D72.5 preferred algorithm with a third field": (
         _with(_extension(_PREFERRED, _seq(_seq(_RSA_SHA256, _RSA_SHA256, _NULL)))),
         MalformedRequest,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from responder_cases import CA
 
 from certstatus.certificate_request import read_request, request_digest
@@ -32,18 +33,18 @@ def ca() -> CA:
 def renewal(state: Path) -> CertificateRenewal:
     """The renewal of an enrolled host."""
     make_ed25519(state / "host" / "host.key", state / "host" / "host.pub")
-    return CertificateRenewal(HostKeys(state / "host"), "p256")
+    return CertificateRenewal(HostKeys(state / "host"), ["p256"])
 
 
-def waiting_request(valkey: Any) -> bytes | None:
+def waiting_request(valkey: Any, algorithm: str = "p256") -> bytes | None:
     """What the host asks for issuer 1."""
-    text: bytes | None = valkey.hget(KEYS.certificate_requests(), "h:1")
+    text: bytes | None = valkey.hget(KEYS.certificate_requests(), f"h:1:{algorithm}")
     return text
 
 
-def answer(valkey: Any, ca: CA, now_s: int) -> None:
+def answer(valkey: Any, ca: CA, now_s: int, algorithm: str = "p256") -> None:
     """Sign what is asked for, as the publisher does."""
-    text = waiting_request(valkey)
+    text = waiting_request(valkey, algorithm)
     assert text is not None
     csr = x509.load_pem_x509_csr(read_request(text)[0].csr_pem.encode())
     builder = ca._builder(csr.subject, csr.public_key(), now_s, now_s + LIFE_S)
@@ -54,7 +55,7 @@ def answer(valkey: Any, ca: CA, now_s: int) -> None:
         .public_bytes(serialization.Encoding.DER)
     )
     valkey.hset(KEYS.responder_certificates("h"), request_digest(text), der)
-    valkey.hdel(KEYS.certificate_requests(), "h:1")
+    valkey.hdel(KEYS.certificate_requests(), f"h:1:{algorithm}")
 
 
 def test_from_nothing_to_a_signer_and_on_to_its_successor(
@@ -158,3 +159,51 @@ def test_a_dropped_signer_is_replaced_at_once(valkey: Any, renewal: CertificateR
     (standing,) = renewal.step(valkey, KEYS, [dropped], NOW_S + 2)
     assert (standing.state, standing.signer) == ("missing", None)
     assert waiting_request(valkey) is not None
+
+
+# --- several algorithms, and certificates from elsewhere ---------------------------------------------
+
+
+def test_each_algorithm_has_a_key_of_its_own(valkey: Any, state: Path, ca: CA) -> None:
+    """All are asked for side by side; the standing is that of the worst, the signer the default's."""
+    make_ed25519(state / "host" / "host.key", state / "host" / "host.pub")
+    renewal = CertificateRenewal(HostKeys(state / "host"), ["p256", "rsa2048"])
+    renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    names = sorted(name.decode() for name in valkey.hkeys(KEYS.certificate_requests()))
+    assert names == ["h:1:p256", "h:1:rsa2048"]
+    answer(valkey, ca, NOW_S)
+    (standing,) = renewal.step(valkey, KEYS, [ca.issuer], NOW_S + 1)
+    assert standing.state == "missing"
+    assert standing.signer is not None
+    assert standing.signer.key_algorithm == "p256"
+    answer(valkey, ca, NOW_S, "rsa2048")
+    (standing,) = renewal.step(valkey, KEYS, [ca.issuer], NOW_S + 2)
+    assert standing.state == "ok"
+    assert standing.signer is not None
+    assert standing.signer.key_algorithm == "p256"
+    loaded = HostKeys(state / "host").load("rsa2048")
+    assert sorted(item.key_algorithm for item in loaded.signers) == ["p256", "rsa2048"]
+    renewal.step(valkey, KEYS, [ca.issuer], standing.signer.renew_at_s)
+    assert waiting_request(valkey) is not None
+
+
+def test_where_one_was_adopted_nobody_is_asked(
+    valkey: Any, renewal: CertificateRenewal, state: Path, ca: CA
+) -> None:
+    """Its CA is elsewhere; it is noticed without being told of it, and its end is an alarm."""
+    (standing,) = renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    assert standing.state == "missing"
+    valkey.delete(KEYS.certificate_requests())
+    key = ec.generate_private_key(ec.SECP384R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old responder")])
+    certificate = (
+        ca._builder(subject, key.public_key(), NOW_S - 10, NOW_S + LIFE_S)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)
+        .sign(ca.key, hashes.SHA256())
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    adopted = HostKeys(state / "host").adopt(ca.issuer, der, key, NOW_S)
+    for now_s, state_then in ((NOW_S, "ok"), (adopted.renew_at_s, "ok"), (adopted.alarm_at_s, "alarm")):
+        (standing,) = renewal.step(valkey, KEYS, [ca.issuer], now_s)
+        assert (standing.state, standing.signer) == (state_then, adopted)
+    assert valkey.hkeys(KEYS.certificate_requests()) == []

@@ -79,7 +79,7 @@ def test_asking_twice_is_asking_once(keys: HostKeys) -> None:
     """A request that waits is given again, over the same key; a renewed one only has a later time."""
     first = keys.request(1, "p256", NOW_S)
     assert keys.request(1, "p256", NOW_S + 5) == first
-    renewed = keys.renew_request(1, NOW_S + 100)
+    renewed = keys.renew_request(1, "p256", NOW_S + 100)
     before, after = read_request(first.text)[0], read_request(renewed.text)[0]
     assert after.time_ms - before.time_ms == 100_000
     keys_of = [x509.load_pem_x509_csr(item.csr_pem.encode()).public_key() for item in (before, after)]
@@ -119,7 +119,7 @@ def test_installing_leaves_a_pair_that_only_its_owner_can_read(keys: HostKeys, c
     stem = f"1-{signer.serial[:16]}"
     assert sorted(path.name for path in keys.keys_folder.iterdir()) == [f"{stem}.crt", f"{stem}.key"]
     assert (keys.keys_folder / f"{stem}.key").stat().st_mode & 0o777 == 0o600
-    assert keys.pending(1) is None
+    assert keys.pending(1, "p256") is None
     assert [item.serial for item in keys.load().signers] == [signer.serial]
     # Once more, as after a kill in between.
     assert keys.install(ca.issuer, certificate, NOW_S).serial == signer.serial
@@ -131,7 +131,7 @@ def test_a_kill_while_installing_can_be_gone_on_with(keys: HostKeys, ca: CA) -> 
     number = x509.load_der_x509_certificate(certificate).serial_number
     serial = number.to_bytes(number.bit_length() // 8 + 1, "big").hex()
     half_done = keys.keys_folder / f"1-{serial[:16]}.key"
-    half_done.write_bytes((keys.keys_folder / "1-pending.key").read_bytes())
+    half_done.write_bytes((keys.keys_folder / "1-pending-p256.key").read_bytes())
     half_done.chmod(0o600)
     assert keys.load().signers == ()
     assert keys.install(ca.issuer, certificate, NOW_S).serial == serial
