@@ -53,6 +53,7 @@ ALIGNMENT = 64
 CHUNK_BYTES = 1 << 20
 BLOCK_ROWS = 1 << 20
 MANIFEST_FORMAT = 1
+DAY_MAX = 0xFFFF
 
 _VALUE_TYPE: np.dtype[Any] = np.dtype(np.uint32)
 _HASH_TYPE: np.dtype[Any] = np.dtype((np.void, HASH_BYTES))
@@ -157,7 +158,14 @@ class IssuerChanges:
 
 
 def pack_meta(not_after_day: int, state: int, reason: int) -> int:
-    """Return the issued table's value for a certificate."""
+    """Return the issued table's value for a certificate.
+
+    Raises: SnapshotError — a day after 2149-06-06, whose upper bits would be read as a state.
+    """
+    if not 0 <= not_after_day <= DAY_MAX:
+        raise SnapshotError(
+            f"day {not_after_day} of notAfter does not fit into a row, which takes 0..{DAY_MAX}"
+        )
     return not_after_day | state << 16 | reason << 24
 
 

@@ -102,7 +102,7 @@ class Builder:
     def _snapshot(self) -> str:
         if self._snapshots.is_due():
             return f"snapshot {self._snapshots.build(self._lease.fence)}"
-        return "uploaded again" if self._snapshots.keep_uploaded() else ""
+        return "uploaded again" if self._snapshots.keep_uploaded(self._lease.fence) else ""
 
     def _find_scopes(self) -> str:
         self._scopes = {scope.path: scope for scope in self._crls.scopes()}

@@ -221,6 +221,14 @@ def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
     assert row.state == REVOKED
 
 
+def test_a_day_that_does_not_fit_is_never_taken_for_a_state(tmp_path: Path) -> None:
+    """A notAfter beyond what a row can say is refused; its upper bits would make a good one revoked."""
+    change = _issued(1, MARKS[0])._replace(not_after_day=0x1FFFF)
+    with pytest.raises(SnapshotError, match="131071"):
+        write_snapshot(tmp_path / "x.idx", bytes(16), 1, 0, bytes(32), fold_changes([change], None))
+    assert not list(tmp_path.iterdir())
+
+
 def test_torn_snapshots_are_refused(tmp_path: Path) -> None:
     """A file cut anywhere, or with another magic, is a SnapshotError, never a wrong look-up."""
     changes = [_issued(1, MARKS[0], b"h" * 32)]

@@ -225,6 +225,32 @@ def test_lost_chunks_are_uploaded_again(
     assert not snapshots.keep_uploaded()
 
 
+def test_a_lost_snapshot_that_cannot_be_made_again_is_replaced(
+    store: Store, snapshots: Snapshots, valkey: redis.Redis, config: Config
+) -> None:
+    """One whose bytes come out otherwise, as after a CA-key event, gives way to one of a new number."""
+    issue_many(store, range(5))
+    issue_many(store, range(20, 25), 2)
+    snapshots.build()
+    with store.writing(START_MS) as act:
+        act.record(ChangeKind.CA_KEY_EVENT, issuer_id=1)
+    seq = snapshots.build()
+    client: Any = valkey
+    client.flushall()
+    _path(store, config, seq).unlink()
+    assert snapshots.keep_uploaded()
+    found = store.publication("snapshot")
+    assert found is not None
+    assert found.generation == store.state().seq > seq
+    assert client.get(FeedKeys("t", store.state().epoch).manifest(found.generation)) == found.body
+    assert not snapshots.keep_uploaded()
+    view = View(Snapshot(_path(store, config, found.generation)))
+    for issuer_id, n, state in ((1, 3, REVOKED), (2, 23, 0)):
+        row = view.look_up(issuer_id, fingerprint(serial_of(n), INDEX_KEY))
+        assert row is not None
+        assert row.state == state
+
+
 def test_damaged_file_is_not_merged(store: Store, snapshots: Snapshots, config: Config) -> None:
     """A previous file that is not what its manifest says is passed over; the store's rows are read."""
     issue_many(store, range(40))

@@ -446,7 +446,7 @@ def test_it_comes_back_when_the_feed_is_right_again(scene: Scene, tmp_path: Path
 
 @pytest.mark.parametrize("was_fresh", [False, True])
 def test_a_load_that_breaks_off_is_begun_again(scene: Scene, tmp_path: Path, was_fresh: bool) -> None:
-    """A load that Valkey fails at its last step, the documents, leaves nothing that following goes on from."""
+    """A load that Valkey fails at its last step, the documents, leaves nothing to go on from."""
     scene.writer.issue(1, 2)
     with scene.fresh_follower() if was_fresh else scene.follower() as follower:
         if was_fresh:
