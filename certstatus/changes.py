@@ -11,6 +11,9 @@
 
     and where the change tells a certificate's hash, 32 bytes more: SHA-256 over its DER
 
+``recorded_ms`` is when the change was recorded, except for a revocation or hold that another CA had
+said before it was imported: there it is the CA's own date, which answers and CRLs must show.
+
 Knows: the layout, the kinds, and the running hash (chain) over all changes of an epoch.
 Does not know: the serial numbers; only keyed fingerprints of them travel, so that nobody who
 reads the feed can build a list of issue numbers (Act art. 63).

@@ -152,6 +152,22 @@ class BackupDamaged(IntegrityError):
     exit_code = EXIT_DATA
 
 
+class ImportRefused(CertStatusError):
+    """A file of a CA that is to be imported is not what it must be; nothing was imported.
+
+    The message names the file, the line (0: none to name) and the field.
+    """
+
+    exit_code = EXIT_DATA
+
+    def __init__(self, file: object, line: int, field: str, what: str) -> None:
+        place = f"{file}, line {line}" if line else f"{file}"
+        super().__init__(f"{place}: {field}: {what}")
+        self.file = str(file)
+        self.line = line
+        self.field = field
+
+
 class CRLCheckFailed(IntegrityError):
     """A CRL differs from what it must contain; *findings* lists how."""
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -34,6 +35,10 @@ _LOT_ROWS = 64
 
 ISSUED = "issued"
 RECOVERED = "recovered"
+IMPORTED = "imported"
+
+# The last day that the index can say; notAfter may be far beyond (RFC 5280 §4.1.2.5: 9999).
+DAY_MAX = 0xFFFF
 
 # Changes whose reason follows from what they are.
 _FIXED_REASONS: dict[ChangeKind, int | None] = {
@@ -101,6 +106,7 @@ class Act:
         spki_sha256: bytes | None = None,
         certificate_der: bytes | None = None,
         origin: str = ISSUED,
+        revoked_ms: int | None = None,
     ) -> RecordedChange:
         """Give the next number to a change and move the certificate it is about.
 
@@ -111,6 +117,8 @@ class Act:
                  ``issuer_id`` and either ``serial`` or ``fingerprint``; ``reason`` is a CRLReason
                  number or None, ``ground`` the Act's ground or an operator's word, ``detail`` JSON.
                  CA_KEY_EVENT: ``issuer_id``.  ENTITLEMENTS, ISSUERS: nothing.
+                 ``revoked_ms`` of REVOKED and HELD: since when, if that was said elsewhere before it is
+                 recorded here; this is what answers and CRLs show.
         Gives:   number and time; final only once the act's transaction has committed.
         Raises:  UnknownCertificate, IllegalTransition; PolicyViolation — a serial number or a
                  public key that is already there (may come as late as the end of the act).
@@ -120,7 +128,7 @@ class Act:
         sha256 = b""
         reason = _FIXED_REASONS.get(kind, reason)
         if kind is ChangeKind.ISSUED:
-            not_after_day = clock.jst_day_number(not_after_s)
+            not_after_day = min(max(clock.jst_day_number(not_after_s), 0), DAY_MAX)
             certificate_seq = self.seq + 1
             self._issue(
                 issuer_id,
@@ -138,15 +146,16 @@ class Act:
         elif kind is ChangeKind.CA_KEY_EVENT:
             self._revoke_issuer(issuer_id)
         elif kind not in (ChangeKind.ENTITLEMENTS, ChangeKind.ISSUERS):
-            row = self._move(kind, issuer_id, serial, fingerprint, reason, invalidity_s)
+            row = self._move(kind, issuer_id, serial, fingerprint, reason, invalidity_s, revoked_ms)
             certificate_seq, fingerprint, not_after_day = row.issued_seq, row.fingerprint, row.not_after_day
             if kind is ChangeKind.CERTIFICATE_HASH:
                 if certificate_der is None:
                     raise StoreError(f"issuer {issuer_id}: no hash without certificate {row.serial}")
                 sha256 = hashlib.sha256(certificate_der).digest()
         self.seq += 1
+        shown_ms = self.time_ms if revoked_ms is None else revoked_ms
         packed = pack_change(
-            kind, issuer_id, fingerprint, not_after_day, reason, self.time_ms, self.seq, invalidity_s, sha256
+            kind, issuer_id, fingerprint, not_after_day, reason, shown_ms, self.seq, invalidity_s, sha256
         )
         self.chain = next_chain(self.chain, packed)
         self._changes.append(
@@ -162,6 +171,7 @@ class Act:
                 "detail": detail,
                 "packed": packed,
                 "chain": self.chain,
+                "revoked_ms": revoked_ms,
             }
         )
         if len(self._changes) >= _LOT_ROWS:
@@ -249,15 +259,19 @@ class Act:
         fingerprint: bytes,
         reason: int | None,
         invalidity_s: int,
-    ) -> sa.Row[Any]:
+        revoked_ms: int | None,
+    ) -> Any:  # noqa: ANN401 — a row, or what is about to be one
         table = schema.certificate
         issuer = self._issuer(issuer_id)
-        if self._certificates:
+        pending = self._pending(issuer_id, serial)
+        if self._certificates and pending is None:
             self.flush()
         which = table.c.serial == serial.hex() if serial else table.c.fingerprint == fingerprint
-        row = self.connection.execute(
-            sa.select(table).where(table.c.issuer_id == issuer_id, which)
-        ).one_or_none()
+        row: Any = SimpleNamespace(**pending) if pending is not None else None
+        if pending is None:
+            row = self.connection.execute(
+                sa.select(table).where(table.c.issuer_id == issuer_id, which)
+            ).one_or_none()
         if row is None:
             raise UnknownCertificate(
                 f"{issuer.service}: no certificate {serial.hex() or fingerprint.hex()} of issuer {issuer_id}"
@@ -280,7 +294,9 @@ class Act:
                 f" {revoked_seq}; that reason stands"
             )
         try:
-            after = standing_after(standing, kind, reason, self.time_ms, invalidity_s)
+            after = standing_after(
+                standing, kind, reason, self.time_ms if revoked_ms is None else revoked_ms, invalidity_s
+            )
         except IllegalTransition as exc:
             raise IllegalTransition(
                 f"{issuer.service} certificate {row.serial} {exc}{_since(standing, revoked_seq)}"
@@ -294,20 +310,32 @@ class Act:
             revoked_seq = seq
         elif kind is ChangeKind.RELEASED:
             revoked_seq = None
-        self.connection.execute(
-            sa.update(table)
-            .where(table.c.issued_seq == row.issued_seq)
-            .values(
-                state=int(after.state),
-                reason=after.reason,
-                revoked_at_ms=after.revoked_at_ms,
-                revoked_seq=revoked_seq,
-                invalidity_s=after.invalidity_s,
-                lapsed_seq=seq if kind is ChangeKind.LAPSED else row.lapsed_seq,
-                changed_seq=seq,
+        values = {
+            "state": int(after.state),
+            "reason": after.reason,
+            "revoked_at_ms": after.revoked_at_ms,
+            "revoked_seq": revoked_seq,
+            "invalidity_s": after.invalidity_s,
+            "lapsed_seq": seq if kind is ChangeKind.LAPSED else row.lapsed_seq,
+            "changed_seq": seq,
+        }
+        if pending is not None:
+            pending.update(values)
+        else:
+            self.connection.execute(
+                sa.update(table).where(table.c.issued_seq == row.issued_seq).values(values)
             )
-        )
         return row
+
+    def _pending(self, issuer_id: int, serial: bytes) -> dict[str, Any] | None:
+        """Return the row of the certificate issued last, if it is this one and not written yet.
+
+        An import records most revocations right behind their certificates, hundreds of thousands of them.
+        """
+        last = self._certificates[-1] if self._certificates else None
+        if last is not None and serial and (last["issuer_id"], last["serial"]) == (issuer_id, serial.hex()):
+            return last
+        return None
 
     def _revoke_issuer(self, issuer_id: int) -> None:
         issuer = self._issuer(issuer_id)

@@ -24,6 +24,9 @@ from issuance.transitions import VALID, Standing, standing_after
 if TYPE_CHECKING:
     from issuance.store import Store
 
+# Since when a revocation counts: when it was recorded, unless it was said elsewhere before.
+SHOWN_MS = sa.func.coalesce(schema.change.c.revoked_ms, schema.change.c.recorded_ms).label("recorded_ms")
+
 # Bound parameters of one IN list; SQLite and PostgreSQL both take many more.
 _IN_LIST_MAX = 500
 
@@ -163,7 +166,7 @@ def standings(
                 table.c.seq,
                 table.c.kind,
                 table.c.reason,
-                table.c.recorded_ms,
+                SHOWN_MS,
                 table.c.invalidity_s,
             )
             .where(table.c.certificate_seq.in_(wanted), table.c.seq <= upto_seq)
@@ -225,7 +228,7 @@ def revocation_changes(
                     table.c.kind,
                     certificates.c.serial,
                     table.c.reason,
-                    table.c.recorded_ms,
+                    SHOWN_MS,
                     certificates.c.not_after_s,
                     table.c.invalidity_s,
                 )

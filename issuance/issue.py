@@ -26,7 +26,7 @@ from certstatus.errors import IllegalTransition, IntegrityError, PolicyViolation
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKey
-from issuance.issuers import IssuerRecord
+from issuance.issuers import IssuerRecord, require_here
 from issuance.profiles import EndEntityProfile, SubjectKey
 from issuance.store import Now, Store, read_clock
 
@@ -69,8 +69,9 @@ class Issuing(NamedTuple):
         """Return the tools of *issuer*.
 
         Raises: IllegalTransition — its CA key was reported lost or leaked; IntegrityError — *ca_key*
-                is another issuer's.
+                is another issuer's; PolicyViolation — it issues elsewhere.
         """
+        require_here(issuer)
         if issuer.key_event_seq is not None:
             raise IllegalTransition(
                 f"{issuer.service} generation {issuer.generation} issues nothing since change"

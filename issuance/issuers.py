@@ -30,6 +30,7 @@ from certstatus.pkcs11_uri import parse_uri
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKeyFolder, generate_key
+from issuance.import_register import HERE, ImportedIssuer, read_imported
 from issuance.store import Now, Store, read_clock
 
 DOCUMENT = "issuers"
@@ -105,6 +106,17 @@ class IssuerRecord:
     created_seq: int
     key_event_seq: int | None
     key_event_ms: int | None
+    imported: ImportedIssuer | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether answers may be given: not while its import has yet to end."""
+        return self.imported is None or self.imported.is_ready
+
+    @property
+    def revokes_here(self) -> bool:
+        """Say whether this installation revokes and publishes CRLs for it; False: the CA does, elsewhere."""
+        return self.imported is None or self.imported.revocations == HERE
 
     @property
     def ca_certificate(self) -> x509.Certificate:
@@ -128,6 +140,21 @@ class IssuerRecord:
         """What its certificates look like."""
         return profiles.EndEntityProfile(
             self.service, self.ca_certificate, self.crl_names, self.ocsp_url, self.policy.freshest_crl
+        )
+
+
+def require_here(issuer: IssuerRecord) -> None:
+    """Refuse acts of a CA that acts elsewhere, and any before its import has ended.
+
+    Raises: PolicyViolation.
+    """
+    which = f"{issuer.service} generation {issuer.generation}"
+    if not issuer.is_ready:
+        raise PolicyViolation(f"{which}: its import has not ended; run `certstatus import` again")
+    if not issuer.revokes_here:
+        raise PolicyViolation(
+            f"{which} issues and revokes elsewhere, and this installation only follows its CRLs;"
+            " import it with its key to take it over"
         )
 
 
@@ -199,7 +226,7 @@ def _record_issuer(
             created_seq=seq,
         )
     )
-    _add_certificate(act, issuer_id, certificate, seq)
+    add_certificate(act, issuer_id, certificate, seq)
     keys.adopt(new_path, issuer_id)
     act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground="issuer created")
     publish_issuers(act)
@@ -236,12 +263,13 @@ def add_ca_certificate(store: Store, issuer_id: int, certificate_der: bytes, now
     if not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
         raise PolicyViolation(f"issuer {issuer_id}: the certificate is not a CA's")
     with store.writing(now) as act:
-        _add_certificate(act, issuer_id, certificate, act.seq + 1)
+        add_certificate(act, issuer_id, certificate, act.seq + 1)
         act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground="CA certificate added")
         publish_issuers(act)
 
 
-def _add_certificate(act: Act, issuer_id: int, certificate: x509.Certificate, seq: int) -> None:
+def add_certificate(act: Act, issuer_id: int, certificate: x509.Certificate, seq: int) -> None:
+    """Write a CA certificate to its issuer, within *act*."""
     der = certificate.public_bytes(serialization.Encoding.DER)
     act.connection.execute(
         sa.insert(schema.issuer_certificate).values(
@@ -289,6 +317,7 @@ def issuer_of(store: Store, service: str, generation: int | None = None) -> Issu
 def read_issuers(connection: sa.Connection) -> list[IssuerRecord]:
     """Return all issuers as *connection*'s transaction sees them."""
     certificates = _by_issuer(connection, schema.issuer_certificate, "certificate_der")
+    imported = read_imported(connection)
     names = _by_issuer(connection, schema.issuer_name, "name_der")
     records = []
     for row in connection.execute(sa.select(schema.issuer).order_by(schema.issuer.c.issuer_id)):
@@ -300,6 +329,7 @@ def read_issuers(connection: sa.Connection) -> list[IssuerRecord]:
                 **values,
                 certificates_der=tuple(reversed(certificates.get(row.issuer_id, []))),
                 names_der=(row.name_der, *others),
+                imported=imported.get(row.issuer_id),
             )
         )
     return records
@@ -353,6 +383,7 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             validity_revoked_s=record.policy.validity_revoked_s,
             validity_unknown_s=record.policy.validity_unknown_s,
             ca_key_event_ms=record.key_event_ms,
+            foreign_crl=None if record.revokes_here else _foreign_crl(record),
             crl_url=record.crl_names.complete[1][0],
             beside_register=tuple(signed.get(record.issuer_id, []))
             if record.policy.not_issued == "revoked"
@@ -360,7 +391,16 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             dropped=tuple(dropped.get(record.issuer_id, [])),
         )
         for record in read_issuers(connection)
+        # Half an import would have a certificate good whose revocation comes with the other half.
+        if record.is_ready
     ]
+
+
+def _foreign_crl(record: IssuerRecord) -> tuple[int, int] | None:
+    taken = record.imported
+    if taken is None or taken.crl_this_update_s is None or taken.crl_next_update_s is None:
+        return None
+    return taken.crl_this_update_s, taken.crl_next_update_s
 
 
 def publish_issuers(act: Act) -> None:
@@ -389,14 +429,12 @@ def spki(certificate: x509.Certificate) -> bytes:
 
 
 def key_id(certificate: x509.Certificate) -> bytes:
-    """Return the SKI octets of a CA certificate.
+    """Return the octets by which what a CA issued names its key: its SKI.
 
-    Raises: PolicyViolation — it has none, so nothing it issued could name its key.
+    An older CA certificate may have none; then it is the SHA-1 of the key's bits, which is how such
+    identifiers are made (RFC 5280 §4.2.1.2 (1)).
     """
-    try:
-        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    except x509.ExtensionNotFound as exc:
-        raise PolicyViolation("the CA certificate has no subject key identifier") from exc
+    return profiles.authority_key_id(certificate).key_identifier or b""
 
 
 def services(records: Sequence[IssuerRecord]) -> list[str]:

@@ -243,8 +243,14 @@ def sign_responder_certificate(
 
 
 def authority_key_id(ca_certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Return the AKI of what a CA issues: its SKI copied, however that was made."""
-    ski = ca_certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    """Return the AKI of what a CA issues: its SKI copied, however that was made.
+
+    Of a CA certificate without one (older CAs): the SHA-1 of the key's bits (RFC 5280 §4.2.1.2 (1)).
+    """
+    try:
+        ski = ca_certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        ski = x509.SubjectKeyIdentifier.from_public_key(ca_certificate.public_key())
     return x509.AuthorityKeyIdentifier(ski.digest, None, None)
 
 

@@ -24,7 +24,7 @@ from issuance import profiles, schema
 from issuance.act import RecordedChange
 from issuance.ca_keys import CAKeyFolder
 from issuance.issue import proven_key
-from issuance.issuers import issuer_by_id, publish_issuers
+from issuance.issuers import issuer_by_id, publish_issuers, require_here
 from issuance.store import Now, Store, read_clock
 
 # A request is signed for now, not for whenever somebody finds a copy of it.
@@ -127,6 +127,7 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
     if not -_AHEAD_MAX_S <= age_s <= REQUEST_AGE_MAX_S:
         raise NotEntitled(f"the request is {age_s} s old, at most {REQUEST_AGE_MAX_S} s is taken")
     issuer = issuer_by_id(store, request.issuer_id)
+    require_here(issuer)
     try:
         public_key = proven_key(x509.load_pem_x509_csr(request.csr_pem.encode()))
     except ValueError as exc:

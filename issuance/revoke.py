@@ -20,7 +20,7 @@ from certstatus.crl_reason import CRLReason
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
 from issuance import schema
 from issuance.act import RecordedChange, utc_text
-from issuance.issuers import issuer_by_id, publish_issuers
+from issuance.issuers import issuer_by_id, publish_issuers, require_here
 from issuance.profiles import AUTH, SIGN
 from issuance.schema import CertificateState
 from issuance.store import Now, Store, read_clock
@@ -142,6 +142,7 @@ def revoke(
         reason = cause.reason
     else:
         reason = check_reason(found.service, reason)
+    require_here(issuer_by_id(store, found.issuer_id))
     with store.writing(now) as act:
         return act.record(
             ChangeKind.REVOKED,
@@ -181,6 +182,7 @@ def change_reason(
     Raises: IllegalTransition — not revoked, or revoked with its issuer's key.
     """
     reason = cause.reason if cause is not None else check_reason(found.service, reason)
+    require_here(issuer_by_id(store, found.issuer_id))
     with store.writing(now) as act:
         return act.record(
             ChangeKind.REASON_CHANGED,
@@ -317,5 +319,7 @@ def _check_invalidity(invalidity_s: int, now: Now) -> None:
 def _require_hold(store: Store, found: FoundCertificate) -> None:
     if found.service in STATUTORY_SERVICES:
         raise PolicyViolation(f"{found.service}: the Act knows neither hold nor release")
-    if not issuer_by_id(store, found.issuer_id).policy.hold:
+    issuer = issuer_by_id(store, found.issuer_id)
+    require_here(issuer)
+    if not issuer.policy.hold:
         raise PolicyViolation(f"{found.service}: the issuer's policy has no hold")

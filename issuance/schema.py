@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 # The newest revision in ``migrations/versions``; a test holds the two together, so that opening
 # a store need not load Alembic.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 
 
 class CertificateState(IntEnum):
@@ -139,6 +139,27 @@ issuer_name = sa.Table(
     sa.PrimaryKeyConstraint("issuer_id", "sha256"),
 )
 
+# Issuers that were another installation's before.  ``revocations``: "here" once this one revokes,
+# "elsewhere" while the CA goes on revoking by itself; ``ready``: 0 until an import has ended, and
+# until then nobody is told anything; ``crl_*``: the newest CRL taken over from the CA (the number
+# in decimal, for it may have 20 octets); ``crl_url``: where newer ones are fetched.
+imported_issuer = sa.Table(
+    "imported_issuer",
+    metadata,
+    sa.Column(
+        "issuer_id", sa.Integer, sa.ForeignKey("issuer.issuer_id"), primary_key=True, autoincrement=False
+    ),
+    _text("revocations"),
+    _small("ready"),
+    _text("crl_number", optional=True),
+    _number("crl_this_update_s", optional=True),
+    _number("crl_next_update_s", optional=True),
+    _octets("crl_sha256", 32, optional=True),
+    _octets("crl_idp_der", optional=True),
+    _text("crl_url", optional=True),
+    _small("poll_period_s", optional=True),
+)
+
 certificate = sa.Table(
     "certificate",
     metadata,
@@ -198,6 +219,8 @@ change = sa.Table(
     # 40, or 72 where it tells a certificate's hash; neither database holds a column to its length.
     _octets("packed", 72),
     _octets("chain", 32),
+    # When the certificate was revoked, if that was before it was recorded here: an import's.
+    _number("revoked_ms", optional=True),
 )
 sa.Index("ix_change_certificate_seq", change.c.certificate_seq, change.c.seq)
 # What a CRL reads: everything about an issuer but the issuing itself.

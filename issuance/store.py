@@ -399,6 +399,20 @@ class Store:
             raise StoreError(f"no change {seq} in this epoch ({state.base_seq} to {state.seq})")
         return bytes(found)
 
+    def recorded_ms(self, seq: int) -> int:
+        """Return when change *seq* was recorded, POSIX ms.
+
+        From its column: what the packed change shows of an imported revocation is the old CA's date.
+        Raises: StoreError — no such number in this epoch.
+        """
+        table = schema.change
+        with self.reading() as connection:
+            base_seq = connection.execute(_STATE).one().base_seq
+            found = connection.execute(sa.select(table.c.recorded_ms).where(table.c.seq == seq)).scalar()
+        if found is None or seq <= base_seq:
+            raise StoreError(f"no change {seq} in this epoch")
+        return int(found)
+
     def wait_for_change(self, timeout_s: float, after_seq: int | None = None) -> bool:
         """Wait until the sequence has gone beyond *after_seq*; say whether it has.
 

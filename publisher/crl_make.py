@@ -67,10 +67,18 @@ def make_crl(scope: CRLScope, head: CRLHead, entries: Iterable[CRLEntry], ca_key
         freshest_crl_der=scope.freshest_der if head.base_number is None else None,
     )
     unsigned = parse_certificate_list(encode_certificate_list(tbs_der, algorithm_der, _NO_SIGNATURE))
-    findings = lint(unsigned, hold_allowed=scope.issuer.policy.hold)
+    findings = _findings(scope, unsigned)
     if findings:
         raise CRLCheckFailed(findings)
     return encode_certificate_list(tbs_der, algorithm_der, sign(ca_key, tbs_der))
+
+
+def _findings(scope: CRLScope, parsed: ParsedCRL) -> list[str]:
+    findings = lint(parsed, hold_allowed=scope.issuer.policy.hold)
+    if scope.issuer.imported is not None:
+        # An old CA may have issued under 0 or a negative number; once revoked, that must be listed.
+        findings = [code for code in findings if code != "pkix.crl_serial_not_positive"]
+    return findings
 
 
 def signature_algorithm_der(ca_key: CAKey) -> bytes:
@@ -116,7 +124,7 @@ def read_and_check(
     """
     parsed = parse_certificate_list(path.read_bytes())
     issuer = scope.issuer
-    findings = lint(parsed, hold_allowed=issuer.policy.hold)
+    findings = _findings(scope, parsed)
     if not is_signed_by(parsed, issuer.spki_der):
         findings.append("certstatus.crl_signature_wrong")
     found = CRLHead(parsed.number or 0, parsed.base_number, parsed.this_update_s, parsed.next_update_s or 0)

@@ -80,8 +80,13 @@ class CRLPublisher:
     # --- what is due -----------------------------------------------------------------------------------
 
     def scopes(self) -> list[CRLScope]:
-        """Return the scopes of all issuers."""
-        return [CRLScope(record) for record in issuers(self._store)]
+        """Return the scopes of the issuers that revoke here, each once its import (if any) has ended."""
+        return [
+            CRLScope(record)
+            for record in issuers(self._store)
+            # Half an import would make a CRL that lacks the other half.
+            if record.revokes_here and record.is_ready
+        ]
 
     def due(self, scope: CRLScope) -> Due:
         """Return what the schedule asks for now."""

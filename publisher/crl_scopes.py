@@ -42,8 +42,14 @@ class CRLScope:
         return f"{self.path}/{'complete' if kind == COMPLETE else 'delta'}.crl"
 
     @property
-    def idp_der(self) -> bytes:
-        """The IssuingDistributionPoint of its complete and delta CRLs alike (§5.2.4)."""
+    def idp_der(self) -> bytes | None:
+        """The IssuingDistributionPoint of its complete and delta CRLs alike (§5.2.4), or None.
+
+        A CA that was taken over keeps the one (or none) of its last CRL: numbers go on rising per scope,
+        so the scope must stay the same (§5.2.3).
+        """
+        if self.issuer.imported is not None:
+            return self.issuer.imported.crl_idp_der
         return _WHOLE_ISSUER_IDP_DER
 
     @property

@@ -218,8 +218,7 @@ class Snapshots:
         """Return when change *seq* was recorded; the same however and whenever the snapshot is made."""
         if seq == state.base_seq:
             return int.from_bytes(state.epoch[:8], "big")
-        (change,) = self._store.changes_after(seq - 1, seq, 1)
-        return unpack_change(change.packed).recorded_ms
+        return self._store.recorded_ms(seq)
 
     # --- what there is ---------------------------------------------------------------------------------
 

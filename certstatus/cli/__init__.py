@@ -45,6 +45,11 @@ _COMMANDS = {
     "backup": ("certstatus.cli.backups", "backup", "Write a backup while everything runs."),
     "restore": ("certstatus.cli.backups", "restore", "Restore a backup, as a new epoch."),
     "issuer": ("certstatus.cli.issuers", "issuer", "Issuers: CA keys, generations, policies."),
+    "import": (
+        "certstatus.cli.imports",
+        "import_",
+        "Import an existing CA, to take it over or follow its CRLs.",
+    ),
     "host": ("certstatus.cli.hosts", "host", "Responder hosts and their enrolment."),
     "responder-cert": ("certstatus.cli.responder_certs", "responder_cert", "Certificates of OCSP keys."),
     "verifier": ("certstatus.cli.verifiers", "verifier", "Registered verifiers and their agreements."),

@@ -11,6 +11,7 @@ from certstatus.cli.waiting import report_change, wait_options
 
 if TYPE_CHECKING:
     from certstatus.config import IssuerConfig
+    from issuance.issuers import IssuerRecord
 
 
 @click.group
@@ -34,12 +35,19 @@ def list_issuers(installation: Installation) -> None:
             "access": item.policy.access,
             "until": f"{item.ca_certificate.not_valid_after_utc:%Y-%m-%d}",
             "key_event_seq": item.key_event_seq,
+            "revocations": _revocations(item),
         }
         for item in found
     ]
     rows: list[list[object]] = [list(item.values()) for item in values]
-    headings = ["id", "service", "generation", "key", "access", "CA until", "key event"]
+    headings = ["id", "service", "generation", "key", "access", "CA until", "key event", "revocations"]
     installation.emit(values, table(headings, rows))
+
+
+def _revocations(item: IssuerRecord) -> str:
+    if not item.is_ready:
+        return "import not ended"
+    return "here" if item.revokes_here else "elsewhere"
 
 
 @issuer.command

@@ -68,7 +68,7 @@ def test_another_versions_store_is_told_apart(store_url: str, revision: str, adv
     with Store.create(store_url, START_MS) as store, store.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
     with pytest.raises(
-        StoreError, match=f"schema revision {revision}, this version works with 0001.*{advice}"
+        StoreError, match=f"schema revision {revision}, this version works with 0002.*{advice}"
     ):
         Store.open(store_url)
 

@@ -1,0 +1,92 @@
+"""Fetching a CRL over http or https: bounded in time and size, and only if it is a new one.
+
+Knows: conditional GET, and that nothing but these two schemes is followed, redirects included.
+Does not know: what is fetched; that is checked by signature afterwards.
+Source: RFC 9110 §13 (conditional requests); RFC 5280 §8 (https to fetch a CRL is the operator's choice).
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from certstatus import clock
+from certstatus.errors import ImportRefused
+
+_ANSWER_S = 10.0
+_TOTAL_S = 60.0
+BYTES_MAX = 256 << 20
+_BLOCK = 1 << 16
+_NOT_MODIFIED = 304
+
+
+class Fetched(NamedTuple):
+    """A fetched CRL, and what to show the server next time (empty if it gave nothing)."""
+
+    content: bytes
+    etag: str
+    last_modified: str
+
+
+def fetch_crl(url: str, before: Fetched | None = None) -> Fetched | None:
+    """Return what is at *url*, or None if it is what *before* was.
+
+    Raises: ImportRefused — another scheme, no answer in time, an error, or more than ``BYTES_MAX``.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ImportRefused(url, 0, "URL", str(exc)) from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ImportRefused(url, 0, "URL", "http or https expected")
+    headers = {"User-Agent": "certstatus", "Accept": "application/pkix-crl, */*"}
+    if before is not None and before.etag:
+        headers["If-None-Match"] = before.etag
+    if before is not None and before.last_modified:
+        headers["If-Modified-Since"] = before.last_modified
+    until_s = clock.monotonic_s() + _TOTAL_S
+    try:
+        with _opener().open(urllib.request.Request(url, headers=headers), timeout=_ANSWER_S) as answer:
+            content = _read(answer, url, until_s)
+            return Fetched(content, answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
+    except urllib.error.HTTPError as exc:
+        with exc:
+            if exc.code == _NOT_MODIFIED and before is not None:
+                return None
+            raise ImportRefused(url, 0, "answer", f"HTTP {exc.code}") from exc
+    except (OSError, http.client.HTTPException) as exc:
+        # urllib's own errors are OSErrors.
+        raise ImportRefused(url, 0, "answer", str(exc) or type(exc).__name__) from exc
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener that knows http and https only: no files, no ftp, no proxies from the environment."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _read(answer: http.client.HTTPResponse, url: str, until_s: float) -> bytes:
+    blocks: list[bytes] = []
+    size = 0
+    while block := answer.read1(_BLOCK):
+        size += len(block)
+        if size > BYTES_MAX:
+            raise ImportRefused(url, 0, "answer", f"over {BYTES_MAX} bytes")
+        if clock.monotonic_s() > until_s:
+            raise ImportRefused(url, 0, "answer", f"not complete after {_TOTAL_S:.0f} s")
+        blocks.append(block)
+    if answer.length:
+        raise ImportRefused(url, 0, "answer", f"cut off, {answer.length} bytes are missing")
+    return b"".join(blocks)

@@ -1,0 +1,114 @@
+"""Reading all the files of an import onto the sheet, each checked on the way.
+
+Knows: which files of a folder are taken for certificates, that each certificate must be signed by the
+CA's key, and in which order the files go onto the sheet.
+Does not know: what is recorded of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from certstatus.errors import ImportRefused
+from issuance.import_ca import CAToImport
+from issuance.import_certificate import FieldError, is_issued_by, read_certificate
+from issuance.import_crl import ForeignCRL
+from issuance.import_index_txt import read_index_txt
+from issuance.import_pem import read_pieces
+from issuance.import_sheet import Sheet
+
+# What a CA calls its certificates' files; others in a folder are passed over, and counted.
+SUFFIXES = (".pem", ".crt", ".cer", ".der")
+_LABELS = ("", "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+_TOLD_EVERY = 1000
+
+# Called with (what is being done, how much of it is done).
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of an import; the CRL is read and checked already, ``crl_name`` says where it was."""
+
+    certificates: tuple[Path, ...] = ()
+    index_txt: Path | None = None
+    crl: ForeignCRL | None = None
+    crl_name: str = ""
+
+
+@dataclass(slots=True)
+class FilesRead:
+    """What was read: counts, and every encoding of the issuer's name in the certificates."""
+
+    certificates: int = 0
+    index_lines: int = 0
+    crl_entries: int = 0
+    passed_over: int = 0
+    names_der: set[bytes] = field(default_factory=set)
+
+
+def read_sources(sheet: Sheet, ca: CAToImport, sources: Sources, progress: Progress) -> FilesRead:
+    """Put everything in *sources* onto *sheet*.
+
+    Raises: ImportRefused — the first file that is not what it must be, with line and field.
+    """
+    read = FilesRead()
+    for path in sources.certificates:
+        _read_certificates(sheet, ca, path, read, progress)
+    if sources.index_txt is not None:
+        for item in read_index_txt(sources.index_txt):
+            sheet.add_index_line(item, str(sources.index_txt))
+            read.index_lines += 1
+            if read.index_lines % _TOLD_EVERY == 0:
+                progress("reading index.txt", read.index_lines)
+        progress("reading index.txt", read.index_lines)
+    if sources.crl is not None:
+        for entry in sources.crl.entries:
+            sheet.add_crl_entry(entry, sources.crl_name)
+            read.crl_entries += 1
+    return read
+
+
+def _read_certificates(
+    sheet: Sheet, ca: CAToImport, given: Path, read: FilesRead, progress: Progress
+) -> None:
+    before = read.certificates
+    for path in _files(given, read):
+        for piece in read_pieces(path):
+            if piece.label not in _LABELS:
+                raise ImportRefused(path, piece.line, "PEM", f"{piece.label}, expected CERTIFICATE")
+            try:
+                fields = read_certificate(piece.der)
+                ours = is_issued_by(fields, piece.der, ca.public_key)
+            except FieldError as exc:
+                raise ImportRefused(path, piece.line, exc.field, str(exc)) from exc
+            if not ours:
+                raise ImportRefused(
+                    path,
+                    piece.line,
+                    "signature",
+                    f"certificate {fields.serial.hex()} was not issued by the CA in {ca.path}",
+                )
+            read.names_der.add(fields.issuer_der)
+            sheet.add_certificate(fields, piece.der, str(path), piece.line)
+            read.certificates += 1
+            if read.certificates % _TOLD_EVERY == 0:
+                progress("reading certificates", read.certificates)
+    if read.certificates == before:
+        raise ImportRefused(given, 0, "content", f"no certificate in it ({', '.join(SUFFIXES)})")
+    progress("reading certificates", read.certificates)
+
+
+def _files(given: Path, read: FilesRead) -> Iterator[Path]:
+    if not given.is_dir():
+        yield given
+        return
+    for path in sorted(given.rglob("*")):
+        if not path.is_file():
+            continue
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            yield path
+        else:
+            read.passed_over += 1
