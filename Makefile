@@ -79,11 +79,23 @@ check: $(VENV)/dev.stamp ## lint and types
 
 # Listed and offered only when they are there.
 ifeq ($(wildcard tests/faults),)
-ABSENT += test-faults
+ABSENT += test-faults fault-runs
 else
 .PHONY: test-faults
-test-faults: $(VENV)/dev.stamp ## kill everything at random and compare each answer with the store
+test-faults: $(VENV)/dev.stamp ## break everything once and compare each answer with the store
+	@scripts/debian cc gcc
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+RUNS ?= 200
+SECONDS ?= 20
+FAULT_RESULTS ?= var/fault-runs.jsonl
+
+.PHONY: fault-runs
+fault-runs: $(VENV)/dev.stamp ## many seeded runs of faults (RUNS=200 SECONDS=20), then the table of what was seen
+	@scripts/debian cc gcc
+	@$(BIN)/python tests/faults/fault_runs.py --runs $(RUNS) --seconds $(SECONDS) \
+	    --results $(FAULT_RESULTS) $(ARGS)
+	@$(BIN)/python tests/faults/fault_table.py $(FAULT_RESULTS) > tests/faults/RESULTS.md
 endif
 
 ifeq ($(wildcard tests/interop),)

@@ -4,9 +4,10 @@ Asks for the status of certificates that the writer has issued (the newest most 
 and POST, with every CertID hash, some with a nonce, over one connection that it renews whenever
 the server lets go; writes down what came back and exactly when the question left.
 
-    python fault_asker.py PORT FOLDER NUMBER SEED
+    python fault_asker.py PORT FOLDER NUMBER SEED [PAUSE_MS]
 
-FOLDER holds ``issued.log`` (grown by the writer), ``issuers.json`` and ``stop`` (ends the run).
+PAUSE_MS: between two questions, 0 unless given.  FOLDER holds ``issued.log`` (grown by the writer),
+``issuers.json`` and ``stop`` (ends the run).
 Writes ``answers-NUMBER.log``: sent_ns received_ns issuer_id serial digest nonce, or LOST/TRY/... in
 place of the digest, and ``bodies-NUMBER.log``: digest body, each body once.  Times are monotonic.
 """
@@ -91,6 +92,11 @@ class Asker:
             self._bodies.write(f"{digest.hex()} {body.hex()}\n")
         self._write(sent_ns, issuer_id, serial, digest.hex(), nonce)
 
+    def flush(self) -> None:
+        """Let the harness read what was written; a body is there before the answer that names it."""
+        self._bodies.flush()
+        self._answers.flush()
+
     def close(self) -> None:
         """Write everything out."""
         self._drop()
@@ -161,12 +167,16 @@ def main() -> None:
     """Ask until the stop file appears."""
     port, folder, number, seed = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     asker = Asker(port, folder, number, seed)
+    pause_s = float(sys.argv[5]) / 1000 if len(sys.argv) > 5 else 0.0
     stop = folder / "stop"
     harness = os.getppid()
     # A harness that died left nobody to write the stop file.
     while not stop.exists() and os.getppid() == harness:
         for _ in range(50):
             asker.step()
+            if pause_s:
+                time.sleep(pause_s)
+        asker.flush()
     asker.close()
 
 

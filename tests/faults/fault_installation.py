@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import redis
+from fault_servers import free_port
 
 from certstatus.cert_id import issuer_hashes
 from certstatus.config import load_config
@@ -34,9 +35,16 @@ ROLES = {
     "agent": "responder.host_agent",
     "worker": "responder.worker",
 }
+WORKERS = 3
 CONFIG = """
 [installation]
 state = "{state}"
+
+[store]
+url = "{store_url}"
+
+[valkey]
+url = "{valkey_url}"
 
 [index]
 age_max_s = 5
@@ -46,7 +54,7 @@ snapshot_changes_max = 200
 [responder]
 port = {port}
 admin_port = {admin_port}
-workers = 3
+workers = {workers}
 
 [[issuer]]
 service = "SIGN"
@@ -82,29 +90,37 @@ base_url = "http://127.0.0.1:{port}"
 """
 
 
-def free_port() -> int:
-    """Return a TCP port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class FaultInstallation:
     """One installation below *folder*; its clock can be stepped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store_url: str = "",
+        valkey_url: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """An empty URL: SQLite in the state folder, a private Valkey.  *environment*: for every process."""
         self.folder = folder
         self.state = folder / "state"
         self.config = self.state / "certstatus.toml"
         self.port = free_port()
+        self._store_url = store_url
+        self._valkey_url = valkey_url
         self._clock_file = folder / "clock"
         self._clock_file.write_bytes(bytes(8))
         self._clock_offset_s = 0
-        self.environment = os.environ | {
-            "PYTHONPATH": str(Path(__file__).parent / "stepped_clock"),
-            "CERTSTATUS_TEST_CLOCK": str(self._clock_file),
-        }
+        self.environment = (
+            os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(
+                    [str(Path(__file__).parent / "stepped_clock"), os.environ.get("PYTHONPATH", "")]
+                ).rstrip(os.pathsep),
+                "CERTSTATUS_TEST_CLOCK": str(self._clock_file),
+            }
+            | (environment or {})
+        )
         self._serve: subprocess.Popen[bytes] | None = None
         self._log = (folder / "serve.log").open("ab")
 
@@ -112,12 +128,28 @@ class FaultInstallation:
 
     def init(self) -> None:
         """Make the installation; nothing runs yet."""
-        self.state.mkdir()
-        self.config.write_text(CONFIG.format(state=self.state, port=self.port, admin_port=free_port()))
+        self.state.mkdir(exist_ok=True)
+        self._write_config()
         self.run("init")
         self.run(
             "verifier", "add", "askers", "--network", "127.0.0.0/8", "--grant", "SIGN", "--grant", "AUTH"
         )
+
+    def adopt(self, prepared: Path) -> None:
+        """Go on from a copy of the state folder *prepared*, which ``init`` made elsewhere."""
+        shutil.copytree(prepared, self.state, dirs_exist_ok=True)
+        self._write_config()
+
+    def _write_config(self) -> None:
+        text = CONFIG.format(
+            state=self.state,
+            workers=WORKERS,
+            port=self.port,
+            admin_port=free_port(),
+            store_url=self._store_url,
+            valkey_url=self._valkey_url,
+        )
+        self.config.write_text(text)
 
     def run(self, *arguments: str, timeout_s: float = 120) -> str:
         """Run one ``certstatus`` command to its end and return what it printed."""
@@ -144,6 +176,11 @@ class FaultInstallation:
         self._serve = subprocess.Popen(
             [*self.command(), "serve"], env=self.environment, stdout=self._log, stderr=self._log
         )
+
+    @property
+    def is_serving(self) -> bool:
+        """Say whether ``serve`` has been started and not stopped."""
+        return self._serve is not None
 
     def stop(self) -> int:
         """Stop ``serve`` as Ctrl-C does; return its exit code."""
@@ -176,6 +213,27 @@ class FaultInstallation:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.HTTPError):
             return False
+
+    def wait_all_ready(self, timeout_s: float = 60) -> None:
+        """Wait until every worker says of itself that it is ready."""
+        until = time.monotonic() + timeout_s
+        while not all(self._worker_is_ready(slot) for slot in range(WORKERS)):
+            if time.monotonic() >= until:
+                raise AssertionError(f"not all workers ready after {timeout_s} s: {self.troubles()}")
+            time.sleep(0.05)
+
+    def _worker_is_ready(self, slot: int) -> bool:
+        try:
+            status = json.loads((self.state / "run" / f"worker-{slot}.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(status["ready"]) and status["pid"] in self.processes("worker")
+
+    def troubles(self) -> list[str]:
+        """Return the last thing each process has written down about itself."""
+        return [
+            path.read_text(errors="replace")[-600:] for path in sorted((self.state / "run").glob("*.json"))
+        ]
 
     def processes(self, role: str) -> list[int]:
         """Return the pids of a role of this installation."""
@@ -223,7 +281,9 @@ class FaultInstallation:
         os.kill(pid, signal.SIGKILL)
 
     def valkey(self) -> redis.Redis:
-        """Return a client of the private Valkey."""
+        """Return a client of the installation's Valkey."""
+        if self._valkey_url:
+            return redis.Redis.from_url(self._valkey_url, socket_timeout=5)
         return redis.Redis(
             unix_socket_path=str(socket_path(load_config(self.config).state)), socket_timeout=5
         )

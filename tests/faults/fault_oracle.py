@@ -79,6 +79,8 @@ class Report:
     lost: int = 0
     given: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    # When each checked answer came, monotonic, not in order.
+    answered_ns: list[int] = field(default_factory=list)
 
     def say_wrong(self, text: str) -> None:
         """Note a wrong answer; the first few are enough to understand."""
@@ -147,18 +149,26 @@ class Checker:
                 found = histories
         return found
 
-    def check_folder(self, folder: Path, revoked_ns: dict[tuple[int, int], int]) -> Report:
-        """Check every answer written by the askers into *folder*.
+    def check_folder(
+        self,
+        folder: Path,
+        revoked_ns: dict[tuple[int, int], int],
+        from_ns: int = 0,
+        upto_ns: int = 1 << 63,
+    ) -> Report:
+        """Check every answer written by the askers into *folder* that came within the span.
 
         *revoked_ns*: for each certificate, the monotonic time at which ``revoke`` had returned.
         """
         report = Report()
         for answers in sorted(folder.glob("answers-*.log")):
+            # Answers first, and whole lines only: an asker that is still at it writes bodies before them.
+            said = [line for line in answers.read_text().splitlines(keepends=True) if line.endswith("\n")]
             with (folder / answers.name.replace("answers", "bodies")).open() as lines:
-                bodies = dict(line.split() for line in lines)
+                bodies = dict(line.split() for line in lines if line.endswith("\n"))
             read: dict[str, Body] = {}
-            with answers.open() as lines:
-                for line in lines:
+            for line in said:
+                if from_ns <= int(line.split(" ", 2)[1]) <= upto_ns:
                     self._check_line(line, bodies, read, revoked_ns, report)
         return report
 
@@ -170,7 +180,7 @@ class Checker:
         revoked_ns: dict[tuple[int, int], int],
         report: Report,
     ) -> None:
-        sent_ns, _, issuer_text, serial_hex, outcome, nonce = line.split()
+        sent_ns, received_ns, issuer_text, serial_hex, outcome, nonce = line.split()
         issuer_id, serial = int(issuer_text), int(serial_hex, 16)
         if outcome == "LOST" or outcome.startswith("STATUS"):
             report.outcomes[outcome] += 1
@@ -184,6 +194,7 @@ class Checker:
                 return
         body = read[outcome]
         report.checked += 1
+        report.answered_ns.append(int(received_ns))
         report.outcomes[body.state[0]] += 1
         report.given[f"{issuer_id} {body.state[0]}"] += 1
         if body.serial != serial:

@@ -58,6 +58,7 @@ class Writer:
         self._stop = folder / "stop-writing"
         self._good: list[FoundCertificate] = []
         self._held: list[FoundCertificate] = []
+        self._said: set[str] = set()
         self._queue: queue.Queue[tuple[FoundCertificate, str] | None] = queue.Queue(maxsize=20)
 
     def run(self) -> None:
@@ -70,13 +71,20 @@ class Writer:
             try:
                 self._act()
             except CertStatusError as exc:
-                print(f"writer: {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
+                self._say("writer", exc)
                 time.sleep(0.1)
             time.sleep(self._random.expovariate(40))
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
             thread.join()
+
+    def _say(self, who: str, exc: CertStatusError) -> None:
+        # Once per kind of trouble: a database that is away is one event.
+        text = f"{who}: {type(exc).__name__}: {str(exc).splitlines()[0][:120]}"
+        if text not in self._said:
+            self._said.add(text)
+            print(text, file=sys.stderr, flush=True)
 
     def _act(self) -> None:
         dice = self._random.random()
@@ -123,7 +131,7 @@ class Writer:
                 change = revoke(self._store, found, clock.now_ms, reason=reasons.choice(REASONS))
                 ended = wait_for_workers(self._store, change.seq, read_acks, lease_ms, timeout_s=60)
             except CertStatusError as exc:
-                print(f"revoker: {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
+                self._say("revoker", exc)
                 continue
             returned_ns = time.monotonic_ns()
             with self._log_lock:
