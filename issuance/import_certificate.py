@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from certstatus.crl import SERIAL_OCTETS_MAX
+from certstatus.crl_lint import SERIAL_OCTETS_MAX
 from certstatus.der import (
     CONTEXT_CONSTRUCTED,
     GENERALIZED_TIME,

@@ -18,15 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus import oid
-from certstatus.crl import (
-    NUMBER_OCTETS_MAX,
-    SERIAL_OCTETS_MAX,
-    CRLEntry,
-    ParsedCRL,
-    parse_certificate_list,
-    parse_issuing_distribution_point,
-)
+from certstatus.crl import NUMBER_OCTETS_MAX, ParsedCRL, parse_certificate_list
+from certstatus.crl_entry import CRLEntry
+from certstatus.crl_lint import SERIAL_OCTETS_MAX
 from certstatus.crl_reason import CRLReason
+from certstatus.distribution_point import parse_issuing_distribution_point
 from certstatus.errors import DERError, ImportRefused
 from issuance.import_pem import read_pieces
 

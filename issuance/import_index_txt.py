@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from certstatus.crl import SERIAL_OCTETS_MAX
+from certstatus.crl_lint import SERIAL_OCTETS_MAX
 from certstatus.crl_reason import CRLReason
 from certstatus.der import integer_content
 from certstatus.errors import ImportRefused

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from certstatus.crl import CRLEntry
+from certstatus.crl_entry import CRLEntry
 from certstatus.crl_reason import CRLReason
 from certstatus.errors import ImportRefused
 from issuance.import_certificate import CertificateFields
