@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from crl_history import History, happened
 from demo_service import Service, service_of
 from installation_watch import OpenWire, Watch
 from row_table import Proof
@@ -143,3 +144,16 @@ def auth(served: Served) -> Service:
 def sign(served: Served) -> Service:
     """The SIGN service of the shared installation."""
     return service_of(served.state, "SIGN")
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """An installation with an issuer that holds and releases, and a history of CRLs."""
+    with happened(tmp_path_factory.mktemp("history")) as made:
+        yield made
+
+
+@pytest.fixture
+def history_wire(open_wire: Callable[[Served], Wire], history: History) -> Wire:
+    """A counting client of it."""
+    return open_wire(history.installation)
