@@ -154,6 +154,6 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
 
 
 @pytest.fixture
-def history_wire(open_wire: Callable[[Served], Wire], history: History) -> Wire:
+def history_wire(open_wire: OpenWire, history: History) -> Wire:
     """A counting client of it."""
     return open_wire(history.installation)
