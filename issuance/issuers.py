@@ -359,6 +359,8 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
         signed.setdefault(issuer_id, []).append(serial)
         if dropped_seq is not None:
             dropped.setdefault(issuer_id, []).append(serial)
+    records = read_issuers(connection)
+    unready = [record for record in records if not record.is_ready]
     return [
         Issuer(
             issuer_id=record.issuer_id,
@@ -372,7 +374,7 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             hold=record.policy.hold,
             expired=record.policy.expired,
             archive_cutoff_days=record.policy.archive_cutoff_days,
-            not_issued=record.policy.not_issued,
+            not_issued=_not_issued(record, unready),
             issued_list=record.policy.issued_list,
             unlisted=record.policy.unlisted,
             invalidity_date=record.policy.invalidity_date,
@@ -384,22 +386,35 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             validity_unknown_s=record.policy.validity_unknown_s,
             ca_key_event_ms=record.key_event_ms,
             foreign_crl=None if record.revokes_here else _foreign_crl(record),
-            crl_url=record.crl_names.complete[1][0],
+            # What it issued before names another place, and dates before our CRLs are recorded after them.
+            crl_url=record.crl_names.complete[1][0] if record.imported is None else "",
             beside_register=tuple(signed.get(record.issuer_id, []))
             if record.policy.not_issued == "revoked"
             else (),
             dropped=tuple(dropped.get(record.issuer_id, [])),
         )
-        for record in read_issuers(connection)
+        for record in records
         # Half an import would have a certificate good whose revocation comes with the other half.
         if record.is_ready
     ]
 
 
-def _foreign_crl(record: IssuerRecord) -> tuple[int, int] | None:
+def _not_issued(record: IssuerRecord, unready: list[IssuerRecord]) -> str:
+    """Return what is said of numbers never issued: not that, while another key's list is half imported."""
+    says_revoked = record.policy.not_issued == "revoked"
+    if says_revoked and any(
+        item.service == record.service or not set(item.names_der).isdisjoint(record.names_der)
+        for item in unready
+    ):
+        return "unknown"
+    return record.policy.not_issued
+
+
+def _foreign_crl(record: IssuerRecord) -> tuple[int, int]:
     taken = record.imported
     if taken is None or taken.crl_this_update_s is None or taken.crl_next_update_s is None:
-        return None
+        # Without a CRL nothing is known: as silent as after the end of one.
+        return 0, 0
     return taken.crl_this_update_s, taken.crl_next_update_s
 
 

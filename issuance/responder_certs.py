@@ -169,6 +169,40 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
     return der
 
 
+def record_adopted(store: Store, issuer_id: int, host: str, certificate_der: bytes, now: Now) -> None:
+    """Record a responder certificate that a CA gave out elsewhere and *host* signs with; twice is once.
+
+    Only what is recorded can be dropped, and is known not to be a number that was never issued.
+    Raises: UnknownCertificate — no such issuer.
+    """
+    policy = issuer_by_id(store, issuer_id).policy
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    digest = hashlib.sha256(certificate_der).digest()
+    serial = profiles.serial_octets(certificate.serial_number).hex()
+    table = schema.responder_certificate
+    with store.writing(now) as act:
+        known = act.connection.execute(
+            sa.select(table.c.serial).where(table.c.issuer_id == issuer_id, table.c.serial == serial)
+        ).first()
+        if known is not None:
+            return
+        act.connection.execute(
+            sa.insert(table).values(
+                issuer_id=issuer_id,
+                serial=serial,
+                host=host,
+                request_sha256=digest,
+                certificate_der=certificate_der,
+                not_before_s=int(certificate.not_valid_before_utc.timestamp()),
+                not_after_s=int(certificate.not_valid_after_utc.timestamp()),
+                signed_ms=act.time_ms,
+            )
+        )
+        if policy.not_issued == "revoked":
+            act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground="responder certificate adopted")
+            publish_issuers(act)
+
+
 def responder_certificates(store: Store, issuer_id: int | None = None) -> list[ResponderCertificate]:
     """Return the signed responder certificates, of all issuers or of one, newest last."""
     table = schema.responder_certificate

@@ -95,7 +95,11 @@ def _serve(issuer: Issuer, issuers: list[Issuer], sha256_of: Mapping[bytes, byte
         # The table has been checked where it was made; it is checked again where it would do harm.
         says_never_issued=issuer.not_issued == "revoked"
         and all(
-            item.issued_list == "complete" and item.service not in STATUTORY_SERVICES for item in same_name
+            item.issued_list == "complete"
+            # Whoever revokes elsewhere issues elsewhere, too.
+            and item.foreign_crl is None
+            and item.service not in STATUTORY_SERVICES
+            for item in same_name
         ),
         beside_register=frozenset(
             [

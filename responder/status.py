@@ -26,7 +26,7 @@ from certstatus.errors import NotAuthoritative
 from certstatus.extension import encode_extension
 from certstatus.index import View
 from certstatus.ocsp_response import GOOD_DER, UNKNOWN_DER, revoked
-from certstatus.snapshot import GOOD, HELD, REVOKED, IndexRow
+from certstatus.snapshot import DAY_MAX, GOOD, HELD, REVOKED, IndexRow
 from responder.standing import ServedIssuer, Standing
 
 # CRLReasons an answer may name; the others are left out (RFC 5280 §5.3.1).
@@ -37,8 +37,8 @@ _FOR_EVER_S = 1 << 62
 _IA5_STRING = 0x16
 # With NULL, as in our CertIDs (RFC 5754 §2 has every client accept it).
 _SHA256_DER = sequence(encode_oid(oid.SHA256), NULL_DER)
-# The day of a certificate that only a CRL has told of, which says nothing of its end.
-_NO_DAY = 0
+# The day of a certificate that only a CRL has told of, which says nothing of its end: the last there is.
+_NO_DAY = DAY_MAX
 
 
 class Absent(Enum):

@@ -116,6 +116,7 @@ def adopt(
     For a CA whose own key is not here.  The certificate is an OCSP responder's that the CA has issued, or
     the CA's own.  Name the issuer by --service, or on a host without the store by --ca and --issuer-id.
     Workers take the key into use within a second or two; nobody but its CA can renew the certificate.
+    With --service it is recorded, so that it can be dropped as any other.
     """
     from certstatus import clock
     from responder.keys import HostKeys, load_signer_key
@@ -127,12 +128,18 @@ def adopt(
     else:
         issuer = _issuer_on_record(installation, str(service), generation)
     passphrase = None if passphrase_file is None else _read(passphrase_file).split(b"\n")[0].rstrip(b"\r")
-    signer = HostKeys(installation.config.state / "host").adopt(
+    keys = HostKeys(installation.config.state / "host")
+    signer = keys.adopt(
         issuer,
         _certificate_der(_read(certificate_file)),
         load_signer_key(key_file, passphrase),
         clock.now_s(),
     )
+    if service is not None:
+        from issuance.responder_certs import record_adopted
+
+        store = installation.store
+        record_adopted(store, issuer.issuer_id, keys.host, signer.certificate_der, clock.now_ms)
     installation.emit(
         {"issuer_id": issuer.issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
         f"responder certificate {signer.serial} adopted, good until {_time(signer.not_after_s)}",

@@ -16,6 +16,7 @@ from store_cases import START_MS
 
 from certstatus import clock
 from certstatus.certificate_request import CertificateRequest
+from certstatus.changes import ChangeKind
 from certstatus.der import integer_content
 from certstatus.errors import (
     IllegalTransition,
@@ -26,14 +27,16 @@ from certstatus.errors import (
 )
 from certstatus.issuer_table import Issuer, read_issuer_table
 from issuance.ca_keys import CAKeyFolder
-from issuance.issuers import issuer_table_document
-from issuance.profiles import RESPONDER_LIFE_S_MAX
+from issuance.import_register import ELSEWHERE, HERE, ImportedIssuer, write_imported
+from issuance.issuers import issuer_table_document, publish_issuers
+from issuance.profiles import RESPONDER_LIFE_S_MAX, sign_responder_certificate
 from issuance.responder_certs import (
     REQUEST_AGE_MAX_S,
     drop_certificate,
     end_host,
     enroll_host,
     hosts,
+    record_adopted,
     responder_certificates,
     sign_request,
 )
@@ -224,3 +227,54 @@ def test_the_table_says_where_certificates_find_their_crl(store: Store, keys: CA
     assert point.full_name is not None
     urls = [name.value for name in point.full_name if isinstance(name, x509.UniformResourceIdentifier)]
     assert urls == [read_table(store)[0].crl_url]
+
+
+def test_an_adopted_certificate_is_recorded_once_and_can_be_dropped(
+    store: Store, keys: CAKeyFolder, host_key: Ed25519PrivateKey
+) -> None:
+    """What a CA gave out elsewhere is on record here from its adoption on."""
+    assert host_key
+    lab = make_issuing(store, keys, service="LAB", not_issued="revoked").issuer
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = sign_responder_certificate(
+        keys.private_key(lab.issuer_id), lab.ca_certificate, "old", key.public_key(), _NOW_S, _WEEK_S
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    before = store.state().seq
+    for _ in range(2):
+        record_adopted(store, lab.issuer_id, "host-a", der, START_MS)
+    assert store.state().seq == before + 1
+    (recorded,) = responder_certificates(store, lab.issuer_id)
+    assert (recorded.host, recorded.certificate_der) == ("host-a", der)
+    assert read_table(store)[1].beside_register == (recorded.serial,)
+    drop_certificate(store, lab.issuer_id, recorded.serial, START_MS, "stolen")
+    assert read_table(store)[1].dropped == (recorded.serial,)
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_of_an_imported_key_what_must_not_be_said_is_not_told(
+    store: Store, keys: CAKeyFolder, is_ready: bool
+) -> None:
+    """Never issued: not while another key's list is half here.  CRLs: its certificates name others."""
+    lab = make_issuing(store, keys, service="LAB", not_issued="revoked").issuer
+    second = make_issuing(store, keys, service="LAB", not_issued="revoked").issuer
+    with store.writing(START_MS) as act:
+        write_imported(act.connection, second.issuer_id, ImportedIssuer(HERE, is_ready=is_ready))
+        act.record(ChangeKind.ISSUERS, issuer_id=second.issuer_id, ground="imported")
+        publish_issuers(act)
+    told = {item.issuer_id: (item.not_issued, item.crl_url != "") for item in read_table(store)}
+    if is_ready:
+        assert told == {lab.issuer_id: ("revoked", True), second.issuer_id: ("revoked", False)}
+    else:
+        assert told == {lab.issuer_id: ("unknown", True)}
+
+
+def test_a_followed_ca_without_a_crl_is_silent(store: Store, keys: CAKeyFolder) -> None:
+    """Nothing is known of what is revoked elsewhere before its first CRL."""
+    lab = make_issuing(store, keys, service="LAB").issuer
+    with store.writing(START_MS) as act:
+        write_imported(act.connection, lab.issuer_id, ImportedIssuer(ELSEWHERE, is_ready=True))
+        act.record(ChangeKind.ISSUERS, issuer_id=lab.issuer_id, ground="imported")
+        publish_issuers(act)
+    (told,) = read_table(store)
+    assert told.foreign_crl == (0, 0)

@@ -25,7 +25,7 @@ from certstatus.der import generalized_time, integer_content
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer
 from certstatus.ocsp_response import BasicResponse, parse_response
-from certstatus.snapshot import fold_changes, write_snapshot
+from certstatus.snapshot import DAY_MAX, fold_changes, write_snapshot
 from responder.answer import How
 
 DAY = jst_day_number(NOW_S)
@@ -179,7 +179,14 @@ def test_an_incomplete_list_of_another_key_vouches_for_nothing(lab: Lab) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"service": "SIGN"}, {"service": "AUTH"}, {"issued_list": "absent"}], ids=str
+    "wrong",
+    [
+        {"service": "SIGN"},
+        {"service": "AUTH"},
+        {"issued_list": "absent"},
+        {"foreign_crl": (NOW_S - 5, NOW_S + 900)},
+    ],
+    ids=str,
 )
 def test_no_table_makes_the_path_say_never_issued_where_it_must_not(lab: Lab, wrong: dict[str, Any]) -> None:
     """Whatever was published: not in the statutory services, not without a complete list."""
@@ -226,10 +233,10 @@ def test_never_issued_is_counted_as_what_is_said(lab: Lab) -> None:
 def test_a_number_on_no_crl(lab: Lab, unlisted: str, said: str) -> None:
     """Without a list of what was issued the policy decides; on a CRL it is revoked, taken off it is not."""
     lab.serve(issued_list="absent", unlisted=unlisted, not_issued="unauthorized")
-    lab.scene.ground.change(ChangeKind.REVOKED, 20, reason=4, day=0)
-    lab.scene.ground.change(ChangeKind.HELD, 21, day=0)
+    lab.scene.ground.change(ChangeKind.REVOKED, 20, reason=4, day=DAY_MAX)
+    lab.scene.ground.change(ChangeKind.HELD, 21, day=DAY_MAX)
     assert [lab.status(n) for n in (3, 20, 21)] == [said, "revoked", "revoked"]
-    lab.scene.ground.change(ChangeKind.RELEASED, 21, day=0)
+    lab.scene.ground.change(ChangeKind.RELEASED, 21, day=DAY_MAX)
     assert lab.status(21) == said
     assert set(lab.scene.counted()) == {said.upper(), "REVOKED"}
 
