@@ -93,8 +93,9 @@ def day_after_days(posix_s: int, days: int) -> int:
 class CRLNames:
     """The names of one CRL scope, as they stand in certificates and, identically, in its CRLs.
 
-    ``complete`` goes into cRLDistributionPoints and into the IssuingDistributionPoint of complete
-    and delta CRLs alike; ``freshest`` into freshestCRL of certificates and complete CRLs.
+    ``complete`` goes into cRLDistributionPoints, its directory name also into the
+    IssuingDistributionPoint of complete and delta CRLs alike; ``freshest`` into freshestCRL of
+    certificates and complete CRLs.
     """
 
     complete: PointName

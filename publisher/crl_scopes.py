@@ -17,9 +17,6 @@ from issuance.issuers import IssuerRecord
 
 ALL = "all"
 
-# Without a distribution point name: this scope is for whoever wants everything of the issuer key.
-_WHOLE_ISSUER_IDP_DER = encode_issuing_distribution_point(None, only_user_certs=True)
-
 
 @dataclass(frozen=True, slots=True)
 class CRLScope:
@@ -45,12 +42,17 @@ class CRLScope:
     def idp_der(self) -> bytes | None:
         """The IssuingDistributionPoint of its complete and delta CRLs alike (§5.2.4), or None.
 
+        It names the point, as the certificates do, because the name alone has the key's generation in it:
+        Java takes a CRL without one for all that the issuer's name ever issued, whichever key signed it.
+        By directory name only, since URIs may change between a delta and its base.
+
         A CA that was taken over keeps the one (or none) of its last CRL: numbers go on rising per scope,
         so the scope must stay the same (§5.2.3).
         """
         if self.issuer.imported is not None:
             return self.issuer.imported.crl_idp_der
-        return _WHOLE_ISSUER_IDP_DER
+        directory_name, _ = self.issuer.crl_names.complete
+        return encode_issuing_distribution_point((directory_name, ()), only_user_certs=True)
 
     @property
     def freshest_der(self) -> bytes | None:

@@ -25,7 +25,7 @@ from certstatus.changes import ChangeKind, first_chain
 from certstatus.config import parse_config
 from certstatus.crl_combine import combine
 from certstatus.crl_reason import CRLReason
-from certstatus.distribution_point import parse_issuing_distribution_point
+from certstatus.distribution_point import parse_issuing_distribution_point, read_point_name
 from certstatus.errors import (
     CRLCheckFailed,
     FencedOff,
@@ -37,10 +37,11 @@ from certstatus.errors import (
 from issuance import schema
 from issuance.ca_keys import CAKeyFolder
 from issuance.issue import Issuing, issue
-from issuance.issuers import create_issuer, set_policy
+from issuance.issuers import create_issuer, issuers, set_policy
 from issuance.revoke import find_certificate, hold, release, revoke
 from issuance.store import Store, make_epoch
 from publisher.crl_publish import CRLPublisher, publish_now
+from publisher.crl_scopes import CRLScope
 
 
 @pytest.fixture
@@ -96,8 +97,8 @@ def test_complete_and_delta_made_together_share_number_and_cut(sign: CRLLine, cl
 
 
 def test_extensions_of_both_kinds(sign: CRLLine, clock: Clock) -> None:
-    """IDP critical, without a name, user certificates only, the same in both; freshestCRL only in the
-    complete CRL; AKI is the CA's SKI and the issuer's name byte for byte the CA's."""
+    """IDP critical, with the certificates' directory name, user certificates only, the same in both;
+    freshestCRL only in the complete CRL; AKI is the CA's SKI and the issuer's name byte for byte the CA's."""
     sign.issue(True)
     clock.pass_s(1)
     sign.issue(False)
@@ -107,12 +108,32 @@ def test_extensions_of_both_kinds(sign: CRLLine, clock: Clock) -> None:
         assert idp is not None
         assert idp.critical
         scope = parse_issuing_distribution_point(idp.value)
-        assert (scope.name_der, scope.only_user_certs, scope.only_ca_certs) == (None, True, False)
+        assert scope.name_der is not None
+        assert read_point_name(scope.name_der) == (sign.issuer.crl_names.complete[0], ())
+        assert (scope.only_user_certs, scope.only_ca_certs) == (True, False)
         assert crl.aki_key_id == sign.issuer.key_id
         assert crl.issuer_der == sign.issuer.ca_certificate.subject.public_bytes()
     assert complete.idp_der == delta.idp_der
     assert complete.freshest_der is not None
     assert delta.freshest_der is None
+
+
+def test_generations_of_one_name_have_scopes_of_their_own(sign: CRLLine) -> None:
+    """A verifier that goes by issuer name and distribution point alone cannot take one for the other."""
+    create_issuer(sign.store, sign.keys, short_periods("SIGN"), sign.clock.now_ms)
+    first, second = (CRLScope(record) for record in issuers(sign.store))
+    assert first.issuer.name_der == second.issuer.name_der
+    assert first.idp_der != second.idp_der
+
+
+def test_a_changed_base_url_leaves_the_scope_as_it_is(sign: CRLLine, clock: Clock) -> None:
+    """A delta made after the URLs have changed goes with the complete CRL from before."""
+    sign.issue(True)
+    clock.pass_s(1)
+    moved = replace(sign.issuer.policy, base_url="http://elsewhere.example")
+    set_policy(sign.store, sign.issuer_id, moved, clock.now_ms)
+    (delta,) = sign.issue(False)
+    assert (delta.kind, delta.base_number) == (DELTA, 1)
 
 
 def test_policy_may_leave_freshest_crl_off(bare_store: Store, tmp_path: Path, clock: Clock) -> None:
