@@ -8,10 +8,12 @@ Does not know: any client.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +33,7 @@ from certstatus.publisher_key import load_index_key
 from issuance import profiles
 from issuance.ca_keys import CAKey, CAKeyFolder, generate_key, signature_hash
 from issuance.issue import Issuing, issue, sign
-from issuance.issuers import issuer_of
+from issuance.issuers import issuers
 from issuance.store import Store
 
 # What TLS servers call themselves; clients are told that it is 127.0.0.1.
@@ -39,7 +41,10 @@ HOST_NAME = "server.test"
 CASES = ("good", "revoked", "held", "unknown", "expired", "wrong issuer")
 AGE_MAX_S = 10
 CRL_VALIDITY_S = 30
+# The issuer that has two.
+TWO_GENERATIONS = "SIGN"
 _AGE_OF_CA_DAYS = 40
+_AGE_OF_EXPIRED_DAYS = 35
 _CONFIG = f"""
 [index]
 age_max_s = {AGE_MAX_S}
@@ -81,6 +86,7 @@ class CA:
     cases: tuple[str, ...]
     registered: bool
     what: str
+    issuer_id: int
 
     @property
     def certificate(self) -> Path:
@@ -117,7 +123,7 @@ class World:
     def begin(self) -> None:
         """Make everything and serve it."""
         given = self.folder / "given.toml"
-        text = _CONFIG.format(port=self.port, admin_port=free_port(), responder_key="p256")
+        text = _CONFIG.format(port=self.port, admin_port=self.port + 1, responder_key="p256")
         for service, key, more in _ISSUERS:
             text += _ISSUER.format(service=service, key=key, more=more, port=self.port)
         given.write_text(text)
@@ -126,9 +132,9 @@ class World:
         keys = CAKeyFolder(config.state / "ca")
         index_key = load_index_key(config.state / "secrets" / "index.key")
         with Store.open(config.store_url) as store:
-            for service, _, _ in _ISSUERS:
-                self.cas[service] = self._make_ca(store, keys, index_key, service)
-        self.served.run("issuer", "add", "SIGN")
+            for issuer in issuers(store):
+                made = self._make_ca(store, Issuing.of(issuer, keys.private_key(issuer.issuer_id)), index_key)
+                self.cas[made.name] = made
         self.entitle()
         self.served.serve("--port", str(self.port))
 
@@ -185,53 +191,38 @@ class World:
         offset.write_bytes(struct.pack("<q", -_AGE_OF_CA_DAYS * clock.DAY_S * 1000))
         hook = Path(__file__).parents[1] / "faults" / "stepped_clock"
         paths = [str(hook), *filter(None, [os.environ.get("PYTHONPATH")])]
-        subprocess.run(
-            self.served.command("init", "--from", str(given)),
-            env=os.environ | {"PYTHONPATH": ":".join(paths), "CERTSTATUS_TEST_CLOCK": str(offset)},
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        stepped = {"PYTHONPATH": ":".join(paths), "CERTSTATUS_TEST_CLOCK": str(offset)}
+        for words in (["init", "--from", str(given)], ["issuer", "add", TWO_GENERATIONS]):
+            subprocess.run(
+                self.served.command(*words),
+                env=os.environ | stepped,
+                check=True,
+                capture_output=True,
+                timeout=60,
+            )
 
-    def _make_ca(self, store: Store, keys: CAKeyFolder, index_key: bytes, service: str) -> CA:
-        folder = self.folder / service
-        folder.mkdir()
-        issuer = issuer_of(store, service)
+    def _make_ca(self, store: Store, issuing: Issuing, index_key: bytes) -> CA:
+        issuer = issuing.issuer
+        name = issuer.service if issuer.generation == 1 else f"{issuer.service} {issuer.generation}"
         holds = issuer.policy.hold
-        cases = tuple(case for case in CASES if holds or case != "held")
         made = CA(
-            service,
-            folder,
-            f"/crl/{service.lower()}/g{issuer.generation}/all",
-            cases,
-            registered=issuer.policy.access == "registered",
-            what=f"{issuer.key_algorithm}, {issuer.policy.access}",
+            name,
+            self.folder / name.replace(" ", "-"),
+            f"/crl/{issuer.service.lower()}/g{issuer.generation}/all",
+            tuple(case for case in CASES if holds or case != "held"),
+            issuer.policy.access == "registered",
+            f"{issuer.key_algorithm}, {issuer.policy.access}",
+            issuer.issuer_id,
         )
-        issuing = Issuing.of(issuer, keys.private_key(issuer.issuer_id))
+        made.folder.mkdir()
         write_certificate(made.certificate, issuer.ca_certificate)
-        now_s = clock.now_s()
-        for case in cases:
+        for case in made.cases:
             key = ec.generate_private_key(ec.SECP256R1())
-            public = key.public_key()
             write_key(made.key(case), key)
-            subject = _server_name(case)
             if case == "wrong issuer":
                 der = self._copy_under_foreign_ca(made, key)
-            elif case == "unknown":
-                der = sign(issuing, public, now_s, subject=subject).certificate_der
-            elif case == "expired":
-                began_s = now_s - 35 * clock.DAY_S
-                der = issue(
-                    store,
-                    issuing,
-                    index_key,
-                    public,
-                    began_s * 1000,
-                    subject=subject,
-                    not_after_s=profiles.day_after_days(began_s, 30),
-                ).certificate_der
             else:
-                der = issue(store, issuing, index_key, public, clock.now_ms, subject=subject).certificate_der
+                der = _certificate(store, issuing, index_key, key.public_key(), case)
             write_certificate(made.leaf(case), x509.load_der_x509_certificate(der))
         self.served.run("revoke", serial(made.leaf("revoked")), "--reason", "keyCompromise")
         if holds:
@@ -246,6 +237,22 @@ class World:
         foreign = profiles.sign_ca_certificate(foreign_key, ours.subject, clock.now_s() - clock.DAY_S)
         write_certificate(ca.folder / "foreign.pem", foreign)
         return copy_certificate(good, key, foreign_key, foreign).public_bytes(serialization.Encoding.DER)
+
+
+def _certificate(
+    store: Store, issuing: Issuing, index_key: bytes, key: ec.EllipticCurvePublicKey, case: str
+) -> bytes:
+    """Return the certificate of a case (DER), recorded unless nobody is to know it."""
+    subject = _server_name(case)
+    if case == "unknown":
+        return sign(issuing, key, clock.now_s(), subject=subject).certificate_der
+    if case != "expired":
+        return issue(store, issuing, index_key, key, clock.now_ms, subject=subject).certificate_der
+    began_s = clock.now_s() - _AGE_OF_EXPIRED_DAYS * clock.DAY_S
+    ended_s = profiles.day_after_days(began_s, _AGE_OF_EXPIRED_DAYS - 5)
+    return issue(
+        store, issuing, index_key, key, began_s * 1000, subject=subject, not_after_s=ended_s
+    ).certificate_der
 
 
 def copy_certificate(
@@ -302,9 +309,25 @@ def serial(certificate: Path) -> str:
     return f"{x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number:x}"
 
 
+_given: set[int] = set()
+_giving = threading.Lock()
+
+
 def free_port() -> int:
-    """Return a TCP port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nobody listens on just now, nor on the next one (the operators' pages).
+
+    Never one twice, and below those that the system gives out by itself, so that no client's connection
+    comes to lie there.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000, 2)
+        try:
+            for number in (port, port + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        with _giving:
+            if port not in _given:
+                _given.add(port)
+                return port

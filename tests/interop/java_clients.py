@@ -31,20 +31,14 @@ def compile_client(folder: Path) -> None:
     assert "exit 0" in said, said
 
 
-def ask(world: World, provider: str, lines: list[str], *, fetching: bool = True) -> list[Answer]:
-    """Ask *provider* the *lines* (``MODE ANCHORS LEAF``) in one process; without *fetching*, no CRL."""
-    options = _OPTIONS[provider] if fetching else _OPTIONS[provider][1:]
+def ask(world: World, provider: str, lines: list[str], *, online: bool = True) -> list[Answer]:
+    """Ask *provider* the *lines* (``MODE ANCHORS LEAF``) in one process; *online*: it may fetch things."""
+    options = ["-XX:TieredStopAtLevel=1", *_OPTIONS[provider]]
+    if not online:
+        # The JDK fetches CRLs whether it is given others or not: by way of a proxy that is not there.
+        options += ["-Dhttp.proxyHost=127.0.0.1", "-Dhttp.proxyPort=9", "-Dhttp.nonProxyHosts="]
     path = f"{world.folder / 'java'}:{BOUNCY_CASTLE}"
-    said = run(
-        "java",
-        "-XX:TieredStopAtLevel=1",
-        *options,
-        "-cp",
-        path,
-        "PathClient",
-        provider,
-        given="\n".join(lines),
-    )
+    said = run("java", *options, "-cp", path, "PathClient", provider, given="\n".join(lines))
     answers = said.splitlines()[: len(lines)]
     assert "\nexit 0" in said, said
     return [judge(line, _PATTERNS) for line in answers]
