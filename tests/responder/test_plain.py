@@ -103,6 +103,8 @@ NOT_PLAIN = {
     "Range": with_line(b"Range: bytes=0-1"),
     "no Host in 1.1": GET.replace(b"Host: x\r\n", b""),
     "two Hosts": with_line(b"Host: x"),
+    "two User-Agents": with_line(b"User-Agent: a", with_line(b"User-Agent: b")),
+    "Max-Forwards": with_line(b"Max-Forwards: 1"),
     "two Hosts in 1.0": with_line(b"Host: x", GET.replace(b"1.1", b"1.0")),
     "empty Host": GET.replace(b"Host: x", b"Host:"),
     "Host with slash": GET.replace(b"Host: x", b"Host: x/y"),
@@ -211,6 +213,13 @@ def test_paths_that_are_no_request(name: str) -> None:
         assert name in ("slashes collapsed", "two slashes too many")
     except MalformedRequest:
         pass
+
+
+def test_padding_where_none_belongs_is_malformed() -> None:
+    """Four characters that are whole by themselves take no sign of padding behind them."""
+    for path in (b"MAAX=", b"MAAX==", b"MAAX%3D", b"MAAX====", b"MAAXMA==="):
+        with pytest.raises(MalformedRequest):
+            decode_path(path)
 
 
 @given(st.binary(min_size=1, max_size=60))
