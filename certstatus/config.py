@@ -183,7 +183,8 @@ def load_config(file: Path) -> Config:
             table = tomllib.load(stream)
     except OSError as exc:
         raise ConfigError(str(file), "(file)", "a readable file", exc.strerror) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:
+        # Also numbers of thousands of digits, and brackets nested as deep.
         raise ConfigError(str(file), "(file)", "TOML", str(exc)) from exc
     return parse_config(table, str(file))
 

@@ -37,7 +37,7 @@ def open_document(document: bytes, pointer: Pointer) -> dict[str, Any]:
         raise FeedError(f"document generation {pointer.generation} differs from the hash in the beat")
     try:
         content = json.loads(document)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise FeedError("a document is not JSON") from exc
     if not isinstance(content, dict) or content.get("generation") != pointer.generation:
         raise FeedError(f"a document says another generation than {pointer.generation}")

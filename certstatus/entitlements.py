@@ -160,6 +160,6 @@ def read_entitlements(content: dict[str, Any], now_s: int) -> Entitlements:
             )
             for item in content["verifiers"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        return Entitlements(content["generation"], verifiers, now_s)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise FeedError(f"entitlements: {exc!r}") from exc
-    return Entitlements(content["generation"], verifiers, now_s)

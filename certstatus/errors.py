@@ -29,6 +29,9 @@ EXIT_REFUSED = 77
 EXIT_CONFIG = 78
 
 
+_SHOWN_MAX = 200
+
+
 class CertStatusError(Exception):
     """Root.  Anything outside this tree is a bug and becomes internalError."""
 
@@ -261,8 +264,18 @@ class ConfigError(CertStatusError):
     exit_code = EXIT_CONFIG
 
     def __init__(self, file: str, key: str, expected: str, found: object) -> None:
-        super().__init__(f"{file}: {key}: expected {expected}, found {found!r}")
+        super().__init__(f"{file}: {key}: expected {expected}, found {_shown(found)}")
         self.file = file
         self.key = key
         self.expected = expected
         self.found = found
+
+
+def _shown(found: object) -> str:
+    """Return *found* as it may stand in a message, not longer than one can read."""
+    try:
+        text = repr(found)
+    except (ValueError, RecursionError):
+        # Python refuses to write out numbers of thousands of digits.
+        return "what is too long to be shown"
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."

@@ -112,7 +112,7 @@ def read_issuer_table(content: dict[str, Any]) -> list[Issuer]:
         raise FeedError(f"issuer table format {content.get('format')!r}, this version reads {FORMAT}")
     try:
         return [_read_issuer(item) for item in content["issuers"]]
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
         raise FeedError(f"issuer table: {exc!r}") from exc
 
 

@@ -461,11 +461,18 @@ def make_manifest(path: Path) -> Manifest:
 def read_manifest(text: bytes, sha256: bytes) -> Manifest:
     """Return the manifest in *text* if it is the one with this SHA-256.
 
-    Raises: SnapshotError — another hash, another format, or chunks that do not add up to the size.
+    Raises: SnapshotError — another hash, another format, a member missing or of the wrong kind, or
+            chunks that do not add up to the size.
     """
     if hashlib.sha256(text).digest() != sha256:
         raise SnapshotError("a manifest differs from the hash in the beat")
-    content = json.loads(text)
+    try:
+        return _read_manifest(json.loads(text))
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as exc:
+        raise SnapshotError(f"a manifest: {exc!r}") from exc
+
+
+def _read_manifest(content: dict[str, Any]) -> Manifest:
     if content.get("format") != MANIFEST_FORMAT or content.get("chunk_bytes") != CHUNK_BYTES:
         raise SnapshotError(
             f"manifest format {content.get('format')!r}, this version reads {MANIFEST_FORMAT}"

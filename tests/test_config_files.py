@@ -235,3 +235,24 @@ def test_a_formatted_configuration_reads_back_as_itself(host: str, port: int, ho
         {"responder": {"host": host, "port": port}, "issuer": [{"service": "CORP", "hold": hold}]}, "test"
     )
     assert parse_config(tomllib.loads(format_config(config)), "test") == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a = " + b"[" * 5000,
+        b"[responder]\nport = " + b"9" * 5000,
+        b"[responder]\nport = 0x" + b"f" * 5000,
+        b'[responder]\nkey = "' + b"x" * 5000 + b'"',
+        b"[responder]\nport = \xff",
+    ],
+    ids=["nested deep", "too many digits", "too many hexadecimal digits", "long text", "no UTF-8"],
+)
+def test_a_file_made_to_upset_a_reader_is_a_wrong_file(tmp_path: Path, text: bytes) -> None:
+    """Whatever is in it, the one error says which file it is, in a message that can be read."""
+    file = tmp_path / "certstatus.toml"
+    file.write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < len(str(file)) + 400

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from certstatus import beat as beats
 from certstatus import changes, documents
 from certstatus.certificate_request import CertificateRequest, read_request
-from certstatus.errors import FeedError, MalformedRequest
+from certstatus.errors import FeedError, MalformedRequest, SnapshotError
 from certstatus.issuer_table import Issuer, issuer_table_content, read_issuer_table
 from certstatus.leases import WorkerAck, encode_seen, read_ack, read_seen
+from certstatus.snapshot import read_manifest
 
 KEY = Ed25519PrivateKey.generate()
 # Whether a change of a kind tells a hash; all others never do.
@@ -231,3 +232,13 @@ def test_a_certificate_request_that_cannot_be_meant_is_malformed(change: dict[st
         read_request(json.dumps(content).encode())
     with pytest.raises(MalformedRequest):
         read_request(b"[" * 16_000)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b"[" * 100_000, b'{"format":1,"chunk_bytes":1048576}'])
+def test_a_document_or_manifest_of_another_form_is_refused(text: bytes) -> None:
+    """Even under the hash that a beat names, it is its reader's own error."""
+    sha256 = hashlib.sha256(text).digest()
+    with pytest.raises(FeedError):
+        documents.open_document(text, beats.Pointer(1, sha256))
+    with pytest.raises(SnapshotError):
+        read_manifest(text, sha256)
