@@ -116,9 +116,11 @@ endif
 ifeq ($(wildcard tests/fuzz),)
 ABSENT += fuzz
 else
+# Seconds for all targets together; ARGS='plain lane' are the targets, --keep adds to the corpus.
+FUZZ_SECONDS ?= 600
 .PHONY: fuzz
-fuzz: $(VENV)/dev.stamp ## throw bytes at every reader
-	@$(BIN)/python -m pytest tests/fuzz $(ARGS)
+fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
+	@$(BIN)/python tests/fuzz/run_fuzz.py --seconds $(FUZZ_SECONDS) $(ARGS)
 endif
 
 ifeq ($(wildcard bench/status_check.py),)
