@@ -617,7 +617,7 @@ def test_what_is_remembered_is_what_would_be_said_anew(
 ) -> None:
     """After any acts, under any policies: cache and memo say what a path without memory says."""
     with closing(Scene(tmp_path_factory.mktemp("lab"))) as scene:
-        lab = Lab(scene, {})
+        lab = Lab(scene, {"not_issued": "revoked"})
         for step in steps:
             kind, *values = step
             if kind == "change":
@@ -626,7 +626,7 @@ def test_what_is_remembered_is_what_would_be_said_anew(
                 told = sha256 if change in (ChangeKind.ISSUED, ChangeKind.CERTIFICATE_HASH) else b""
                 scene.ground.change(change, n, issuer_id, reason=2, day=day, sha256=told)
             elif kind == "policy":
-                lab.issuer = replace(lab.ca.issuer, access="public")
+                lab.issuer = replace(lab.ca.issuer, access="public", not_issued="revoked")
                 lab.serve(**values[0])
             elif kind == "pass":
                 scene.clock.pass_s(values[0])
