@@ -2,8 +2,9 @@
 
 The classes below are what `cryptography` calls an EC or an RSA private key, so certificates,
 CRLs and OCSP answers are signed with them by the same code as with keys from files; what
-would need the key's value raises.  The token is opened when it is first needed, one session for
-each thread that signs, and once more after the device lost it.
+would need the key's value raises.  The token is opened when it is first needed, and once more after
+the device lost the session.  One call at a time goes to it from this process: the binding starts
+modules without telling them of threads, and several at once were seen to hang SoftHSM.
 Knows: finding, making and using a key; the signature forms of both worlds.
 Does not know: what is signed.  Needs the extra ``hsm`` (python-pkcs11).
 Source: PKCS #11 3.0 §2.3.6 (ECDSA), §2.1.8 (RSA PKCS #1); RFC 8017 §9.2 (DigestInfo).
@@ -34,7 +35,7 @@ _DIGEST_INFO = {
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
 _NAME_BY_OCTETS = {32: "sha256", 48: "sha384", 64: "sha512"}
-_opening = threading.Lock()
+_one_call = threading.RLock()
 
 
 def open_key(uri: PKCS11URI) -> PKCS11Key:
@@ -43,7 +44,8 @@ def open_key(uri: PKCS11URI) -> PKCS11Key:
     Raises: KeyFileError — no such module, token or key, a wrong PIN, or a key that is neither EC nor RSA.
     """
     token = _Token(uri)
-    public_key = token.public_key()
+    with _one_call:
+        public_key = token.public_key()
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return TokenECKey(token, public_key)
     return TokenRSAKey(token, public_key)
@@ -57,31 +59,39 @@ def make_key(uri: PKCS11URI, algorithm: str) -> PKCS11Key:
     """
     if not uri.label:
         raise KeyFileError("PKCS#11 URI: object (the label of the new key) is missing")
-    _Token(uri).generate(algorithm)
+    with _one_call:
+        _Token(uri).generate(algorithm)
     return open_key(uri)
 
 
 class _Token:
-    """Sessions with the token, one per thread."""
+    """A session with the token, used under ``_one_call``."""
 
     def __init__(self, uri: PKCS11URI) -> None:
         self.uri = uri
-        self._of_thread = threading.local()
+        self._open_session: Any = None
+        self._key: Any = None
 
     def sign(self, mechanism: str, data: bytes) -> bytes:
         """Return the raw signature over *data* by a mechanism of this name."""
         import pkcs11
 
-        for attempt in (1, 2):
+        with _one_call:
             try:
-                signature: bytes = self._private_key().sign(data, mechanism=pkcs11.Mechanism[mechanism])
-                return signature
-            except pkcs11.PKCS11Error as exc:
+                return self._sign(mechanism, data)
+            except pkcs11.PKCS11Error:
                 # The device was restarted, or closed the session: begin anew, once.
-                self._of_thread.__dict__.clear()
-                if attempt == 2:
-                    raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
-        raise AssertionError
+                self._open_session = self._key = None
+            try:
+                return self._sign(mechanism, data)
+            except pkcs11.PKCS11Error as exc:
+                raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
+
+    def _sign(self, mechanism: str, data: bytes) -> bytes:
+        import pkcs11
+
+        signature: bytes = self._private_key().sign(data, mechanism=pkcs11.Mechanism[mechanism])
+        return signature
 
     def public_key(self) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
         """Return the public key beside the private one, which must be there too."""
@@ -129,10 +139,9 @@ class _Token:
     def _private_key(self) -> Any:  # noqa: ANN401 — python-pkcs11 declares no common type
         import pkcs11
 
-        key = self._of_thread.__dict__.get("key")
-        if key is None:
-            key = self._of_thread.key = self._find(pkcs11.ObjectClass.PRIVATE_KEY)
-        return key
+        if self._key is None:
+            self._key = self._find(pkcs11.ObjectClass.PRIVATE_KEY)
+        return self._key
 
     def _find(self, kind: Any) -> Any:  # noqa: ANN401
         return self._session().get_key(
@@ -140,10 +149,9 @@ class _Token:
         )
 
     def _session(self) -> Any:  # noqa: ANN401
-        session = self._of_thread.__dict__.get("session")
-        if session is None:
-            session = self._of_thread.session = self._open()
-        return session
+        if self._open_session is None:
+            self._open_session = self._open()
+        return self._open_session
 
     def _open(self) -> Any:  # noqa: ANN401
         try:
@@ -158,15 +166,14 @@ class _Token:
             wanted["token_label"] = self.uri.token
         if self.uri.serial:
             wanted["token_serial"] = self.uri.serial.encode()
-        with _opening:
-            try:
-                token = pkcs11.lib(str(self.uri.module)).get_token(**wanted)
-                return token.open(rw=True, user_pin=pin)
-            except pkcs11.UserAlreadyLoggedIn:
-                # Logging in concerns the whole process; another thread has done it.
-                return token.open(rw=True)
-            except (pkcs11.PKCS11Error, RuntimeError) as exc:
-                raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
+        try:
+            token = pkcs11.lib(str(self.uri.module)).get_token(**wanted)
+            return token.open(rw=True, user_pin=pin)
+        except pkcs11.UserAlreadyLoggedIn:
+            # Logging in concerns the whole process; another key's session has done it.
+            return token.open(rw=True)
+        except (pkcs11.PKCS11Error, RuntimeError) as exc:
+            raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
 
 
 class TokenECKey(ec.EllipticCurvePrivateKey):

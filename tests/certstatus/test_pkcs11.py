@@ -76,7 +76,7 @@ def test_the_key_itself_cannot_be_had(key: ec.EllipticCurvePrivateKey | rsa.RSAP
 
 
 def test_many_threads_sign_at_once(token: PKCS11URI) -> None:
-    """Each thread has a session of its own; every signature verifies."""
+    """They wait for each other; every signature verifies, and none is the same."""
     key = make_key(token.named("threads"), "p256")
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     signatures: list[bytes] = []
