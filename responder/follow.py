@@ -406,10 +406,12 @@ class Follower(threading.Thread):
         before = self.standing
         if snapshot is None or not before.snapshot.generation < snapshot.head.seq <= before.seq:
             return
+        # Before the lock is taken: only this thread changes a view, and many changes take some milliseconds.
+        view = before.view.moved_to(snapshot)
         with self.settled:
             self.standing = replace(
                 before,
-                view=before.view.moved_to(snapshot),
+                view=view,
                 snapshot=coming.pointer,
                 mark=before.mark + 1,
                 era=before.era + 1,
@@ -433,7 +435,8 @@ class _SnapshotLoad(threading.Thread):
         folder = self._place.index_folder
         try:
             self.snapshot = load_snapshot(client, self._keys, self._epoch, self.pointer, folder)
-        except (CertStatusError, redis.RedisError, OSError) as exc:
+        except Exception as exc:
+            # Of whatever kind: what was there serves on, and it is tried again after a pause.
             self.error = exc
         finally:
             client.close()
