@@ -26,6 +26,7 @@ from certstatus.der import (
     expect_last,
     read_algorithm,
     read_generalized_time,
+    read_integer,
     read_signature_bits,
     read_time,
 )
@@ -48,6 +49,10 @@ _ECDSA_HASHES: dict[str, hashes.HashAlgorithm] = {
     "1.2.840.10045.4.3.3": hashes.SHA384(),
     "1.2.840.10045.4.3.4": hashes.SHA512(),
 }
+
+
+# 1 to 3; 1 may be written out, for such were issued.
+_VERSIONS = (0, 1, 2)
 
 
 class CertificateFields(NamedTuple):
@@ -85,7 +90,10 @@ def read_certificate(der: bytes) -> CertificateFields:
         pos, tbs_end = expect(der, pos, end, SEQUENCE)
         if pos < tbs_end and der[pos] == CONTEXT_CONSTRUCTED:
             field = "version"
-            pos = check_element(der, pos, tbs_end)
+            start, pos = expect(der, pos, tbs_end, CONTEXT_CONSTRUCTED)
+            version, start = read_integer(der, start, pos)
+            if start != pos or version not in _VERSIONS:
+                raise FieldError(field, "none of 1, 2 and 3")
         field = "serial number"
         start, pos = expect_integer(der, pos, tbs_end)
         serial = der[start:pos]

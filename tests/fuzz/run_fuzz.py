@@ -44,6 +44,7 @@ TARGETS = {
     "crl": Share(1024, 2),
     "config": Share(2048, 1),
     "feed": Share(1024, 2),
+    "import": Share(1024, 2),
     "lane": Share(2048, 4),
 }
 
