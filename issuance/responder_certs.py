@@ -21,10 +21,10 @@ from certstatus.certificate_request import read_request
 from certstatus.changes import ChangeKind
 from certstatus.errors import IllegalTransition, NotEntitled, PolicyViolation, UnknownCertificate
 from issuance import profiles, schema
-from issuance.act import RecordedChange
+from issuance.act import Act, RecordedChange
 from issuance.ca_keys import CAKeyFolder
 from issuance.issue import proven_key
-from issuance.issuers import issuer_by_id, publish_issuers, require_here
+from issuance.issuers import issuer_by_id, publish_issuers, read_issuers, require_here
 from issuance.store import Now, Store, read_clock
 
 # A request is signed for now, not for whenever somebody finds a copy of it.
@@ -162,10 +162,7 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
                 signed_ms=act.time_ms,
             )
         )
-        if issuer.policy.not_issued == "revoked":
-            # Its number is on no list, and must not be called never issued from here on.
-            act.record(ChangeKind.ISSUERS, issuer_id=issuer.issuer_id, ground="responder certificate signed")
-            publish_issuers(act)
+        _tell_number(act, issuer.issuer_id, "responder certificate signed")
     return der
 
 
@@ -175,7 +172,7 @@ def record_adopted(store: Store, issuer_id: int, host: str, certificate_der: byt
     Only what is recorded can be dropped, and is known not to be a number that was never issued.
     Raises: UnknownCertificate — no such issuer.
     """
-    policy = issuer_by_id(store, issuer_id).policy
+    issuer_by_id(store, issuer_id)
     certificate = x509.load_der_x509_certificate(certificate_der)
     digest = hashlib.sha256(certificate_der).digest()
     serial = profiles.serial_octets(certificate.serial_number).hex()
@@ -198,9 +195,16 @@ def record_adopted(store: Store, issuer_id: int, host: str, certificate_der: byt
                 signed_ms=act.time_ms,
             )
         )
-        if policy.not_issued == "revoked":
-            act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground="responder certificate adopted")
-            publish_issuers(act)
+        _tell_number(act, issuer_id, "responder certificate adopted")
+
+
+def _tell_number(act: Act, issuer_id: int, ground: str) -> None:
+    """Publish the table where the number, which is on no list, must not be called never issued."""
+    # As the policy is within this act: one that changes at the same time is before it or after it.
+    policy = next(item.policy for item in read_issuers(act.connection) if item.issuer_id == issuer_id)
+    if policy.not_issued == "revoked":
+        act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground=ground)
+        publish_issuers(act)
 
 
 def responder_certificates(store: Store, issuer_id: int | None = None) -> list[ResponderCertificate]:
