@@ -59,7 +59,7 @@ class Recorder:
     """Compares one sheet with one issuer's part of the register, and records what is missing.
 
     ``is_followed``: the CA revokes elsewhere, so its newer reason for a revocation stands; ``with_crl``:
-    a complete CRL was read, so what it does not list is not on hold.
+    a complete CRL was read, so what it does not list is not on hold; ``cert_hash``: the policy has it.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Recorder:
         *,
         is_followed: bool,
         with_crl: bool,
+        cert_hash: bool = False,
     ) -> None:
         self._store = store
         self._sheet = sheet
@@ -80,6 +81,7 @@ class Recorder:
         self._index_key = index_key
         self._is_followed = is_followed
         self._with_crl = with_crl
+        self._cert_hash = cert_hash
 
     # --- before anything is recorded -----------------------------------------------------------------
 
@@ -192,6 +194,14 @@ class Recorder:
                             issued_seq=there.issued_seq, certificate_der=row.der
                         )
                     )
+                    if self._cert_hash:
+                        act.record(
+                            ChangeKind.CERTIFICATE_HASH,
+                            issuer_id=self._issuer_id,
+                            serial=row.serial,
+                            certificate_der=row.der,
+                            ground=GROUND,
+                        )
         if row.revoked_at_s is not None:
             kind = self._kind(row, state, None if there is None else there.reason)
             if kind is ChangeKind.HELD:

@@ -226,6 +226,7 @@ def _recorder(
         index_key,
         is_followed=plan.imported.revocations == ELSEWHERE,
         with_crl=crl is not None,
+        cert_hash=plan.policy.cert_hash,
     )
 
 

@@ -378,7 +378,8 @@ def issuer_table(connection: sa.Connection) -> list[Issuer]:
             issued_list=record.policy.issued_list,
             unlisted=record.policy.unlisted,
             invalidity_date=record.policy.invalidity_date,
-            crl_id=record.policy.crl_id,
+            # Which CRL has an entry is told by when it was revoked; an import's date says nothing of that.
+            crl_id=record.policy.crl_id and record.imported is None,
             cert_hash=record.policy.cert_hash,
             both_hashes=record.policy.both_hashes,
             validity_good_s=record.policy.validity_good_s,

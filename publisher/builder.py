@@ -3,7 +3,8 @@ back from the responders.
 
 Knows: which tasks there are, that one which fails leaves the others alone, and that of several
 builders only the holder of the lease works.  Reports and certificate requests have a thread of
-their own, because a snapshot or a CRL of millions takes long.
+their own, because a snapshot or a CRL of millions takes long; so has fetching other CAs' CRLs, whose
+servers may take their time.
 Does not know: the feed, which is another process: nothing here may hold up a beat.
 """
 
@@ -29,6 +30,7 @@ from certstatus.valkey import connect
 from issuance.ca_keys import CAKeyFolder
 from issuance.store import Store
 from publisher.certificate_requests import CertificateRequests
+from publisher.crl_poll import CRLPoll
 from publisher.crl_publish import CRLPublisher, crl_lease
 from publisher.crl_scopes import CRLScope
 from publisher.lease import SHORT_LEASE_MS, PublisherLease, held
@@ -47,6 +49,7 @@ DRAIN_TICK_S = 0.1
 _TIDY_EVERY_S = 10.0
 _NOTE_EVERY_S = 1.0
 _VALKEY_ANSWER_S = 10.0
+_POLLER_S = 2.0
 
 
 class Builder:
@@ -83,6 +86,7 @@ class Builder:
             monotonic_s=monotonic_s,
         )
         self._crl_lease = crl_lease(store, now_ms)
+        self.crl_poll = CRLPoll(store, config.state, now_ms=now_ms, monotonic_s=monotonic_s)
         self._tidied_s = float("-inf")
         self.state = "starting"
         self.snapshot_task = self._task("snapshot", self._snapshot)
@@ -184,15 +188,19 @@ class Builder:
                 continue
             over = threading.Event()
             drainer = threading.Thread(target=self._drain_until, args=(stop, over), name="drain")
+            # Hardly waited for at the end: it can break off anywhere, and its servers may be slow.
+            poller = threading.Thread(target=self._poll_until, args=(stop, over), name="poll", daemon=True)
             try:
                 with self._lease.kept() as lost:
                     drainer.start()
+                    poller.start()
                     while not stop.is_set() and not lost.is_set():
                         self.step()
                         stop.wait(TICK_S)
             finally:
                 over.set()
                 drainer.join()
+                poller.join(_POLLER_S)
         # What the workers counted last, so that a clean stop leaves nothing behind.
         if self._lease.fence is not None:
             self.provision_task.run()
@@ -211,12 +219,21 @@ class Builder:
                 self.note_status()
             over.wait(DRAIN_TICK_S)
 
+    def _poll_until(self, stop: threading.Event, over: threading.Event) -> None:
+        while not stop.is_set() and not over.is_set():
+            try:
+                self.crl_poll.step()
+            except CertStatusError as exc:
+                log.warning("CRL polling: %s", exc)
+            over.wait(TICK_S)
+
     def note_status(self) -> None:
         """Write what the operators' page shows of the builder."""
         tasks = [
             self.snapshot_task,
             self.scopes_task,
             *self.crl_tasks.copy().values(),
+            *self.crl_poll.tasks.copy().values(),
             self.catalogue_task,
             self.provision_task,
             self.request_task,
