@@ -69,6 +69,13 @@ def folder_with(old: OldCA, name: str, content: bytes) -> ImportOrder:
     return good(old, certificates=(folder,))
 
 
+def empty_folder(old: OldCA) -> Path:
+    """A folder with nothing in it."""
+    path = old.folder / "empty"
+    path.mkdir()
+    return path
+
+
 def der(old: OldCA, serial: int = 1) -> bytes:
     """A certificate's octets."""
     return old.issue(serial).public_bytes(DER)
@@ -190,7 +197,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
         r"again\.pem, line 1: serial number: 01 is another certificate's in .*0001\.pem",
     ),
     "folder without certificates": (
-        lambda old: good(old, certificates=((old.folder / "empty").mkdir() or old.folder / "empty",)),
+        lambda old: good(old, certificates=(empty_folder(old),)),
         r"empty: content: no certificate in it",
     ),
     "index.txt empty": (
