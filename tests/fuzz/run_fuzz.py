@@ -46,6 +46,7 @@ TARGETS = {
     "feed": Share(1024, 2),
     "import": Share(1024, 2),
     "lane": Share(2048, 4),
+    "sockets": Share(2048, 1),
 }
 
 
