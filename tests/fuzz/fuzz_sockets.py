@@ -25,8 +25,9 @@ from fuzz_lane import LIMITS, DelegatedLane, Plan, Said, World, is_excused, line
 WORDS = fuzz_lane.WORDS
 # Long enough for another thread to read what was sent.
 _PAUSE_S = 0.0005
-_PATIENCE_S = 5.0
-_LIMITS = LIMITS._replace(header_time_s=1, body_time_s=1, idle_time_s=1, write_time_s=1)
+_PATIENCE_S = 60.0
+# A busy machine must not run into them; only an error in the middle of a body waits for its deadline.
+_LIMITS = LIMITS._replace(body_time_s=3)
 
 
 class _Served:

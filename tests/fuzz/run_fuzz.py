@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 CORPUS = FOLDER / "corpus"
 LEARNT = FOLDER.parents[1] / "var" / "fuzz"
 # What takes longer than this for one input is a find as well.
-UNIT_S_MAX = 5
+UNIT_S_MAX = 20
 KEPT_OCTETS_MAX = 2048
 
 
