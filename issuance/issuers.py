@@ -136,10 +136,21 @@ class IssuerRecord:
         return f"{self.policy.base_url.rstrip('/')}/ocsp"
 
     @property
+    def ca_url(self) -> str:
+        """Where its certificates say that the CA's own is."""
+        place = f"{self.service.lower()}/g{self.generation}"
+        return f"{self.policy.base_url.rstrip('/')}/ca/{place}.cer"
+
+    @property
     def end_entity_profile(self) -> profiles.EndEntityProfile:
         """What its certificates look like."""
         return profiles.EndEntityProfile(
-            self.service, self.ca_certificate, self.crl_names, self.ocsp_url, self.policy.freshest_crl
+            self.service,
+            self.ca_certificate,
+            self.crl_names,
+            self.ocsp_url,
+            self.ca_url,
+            self.policy.freshest_crl,
         )
 
 

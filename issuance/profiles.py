@@ -151,14 +151,15 @@ def sign_ca_certificate(key: CAKey, name: x509.Name, now_s: int) -> x509.Certifi
 class EndEntityProfile:
     """What all end-entity certificates of one issuer share.
 
-    ``ca_certificate`` lends its name and SKI; ``freshest``: put freshestCRL in, which binds the
-    delta service for the life of the certificate.
+    ``ca_certificate`` lends its name and SKI; ``ca_url``: where it can be fetched; ``freshest``: put
+    freshestCRL in, which binds the delta service for the life of the certificate.
     """
 
     service: str
     ca_certificate: x509.Certificate
     crl_names: CRLNames
     ocsp_url: str
+    ca_url: str
     freshest: bool
 
     def sign(
@@ -190,7 +191,11 @@ class EndEntityProfile:
                         x509.AccessDescription(
                             AuthorityInformationAccessOID.OCSP,
                             x509.UniformResourceIdentifier(self.ocsp_url),
-                        )
+                        ),
+                        x509.AccessDescription(
+                            AuthorityInformationAccessOID.CA_ISSUERS,
+                            x509.UniformResourceIdentifier(self.ca_url),
+                        ),
                     ]
                 ),
                 critical=False,

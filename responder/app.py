@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # Takes the request, the path below /crl/, and the address it comes from.
 ServeCRL = Callable[[Any, str, str], Awaitable[web.StreamResponse]]
+# Takes the request and the path below /ca/.
+ServeCA = Callable[[Any, str], web.StreamResponse]
 
 _OCSP_METHODS = b"Allow: GET, HEAD, POST\r\n"
 _READ_METHODS = b"Allow: GET, HEAD\r\n"
@@ -151,6 +153,7 @@ class Application:
         limits: LaneLimits,
         is_ready: Callable[[], bool],
         serve_crl: ServeCRL,
+        serve_ca: ServeCA,
         now_ms: Callable[[], int] = clock.now_ms,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
@@ -158,6 +161,7 @@ class Application:
         self.limits = limits
         self._is_ready = is_ready
         self._serve_crl = serve_crl
+        self._serve_ca = serve_ca
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self.is_stopping = False
@@ -210,6 +214,10 @@ class Application:
             if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
                 return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _READ_METHODS)
             return await self._serve_crl(request, path.removeprefix("/crl/"), lane.address)
+        if path.startswith("/ca/"):
+            if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+                return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _READ_METHODS)
+            return self._serve_ca(request, path.removeprefix("/ca/"))
         if path in ("/healthz", "/readyz"):
             if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
                 return self._say(request, HTTPStatus.METHOD_NOT_ALLOWED, _READ_METHODS)

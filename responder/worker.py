@@ -50,6 +50,7 @@ from certstatus.publisher_key import load_ed25519_public, load_index_key
 from responder.answer import AnswerPath, Limits
 from responder.app import Application
 from responder.asker import Askers
+from responder.ca_certificates import CACertificates
 from responder.counting import Counting
 from responder.crl_files import CRLFiles
 from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
@@ -151,7 +152,13 @@ class Worker:
             config.state / "crl", self.follower, self.crl_askers, responder.write_time_s, now_ms, monotonic_s
         )
         self.application = Application(
-            self.path, lane_limits(config), self.is_ready, self.crl_files.serve, now_ms, monotonic_s
+            self.path,
+            lane_limits(config),
+            self.is_ready,
+            self.crl_files.serve,
+            CACertificates(self.follower, now_ms).serve,
+            now_ms,
+            monotonic_s,
         )
         self.server = self.application.make_server(self.loop)
         self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)

@@ -26,6 +26,8 @@ from crl_reading import (
     read_crl,
 )
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from demo_service import Service
 from request_octets import integer, post, seq, tlv
 from served_installation import Served, openssl
@@ -243,10 +245,25 @@ def _path(points: x509.CRLDistributionPoints | x509.FreshestCRL) -> str:
 
 
 @pytest.mark.row("C25")
-def test_no_crl_says_where_certificates_are(history_wire: Wire, history: History) -> None:
-    """No authority information access: whoever has the CRL has the CA's certificate."""
+def test_certificates_and_no_crl_say_where_the_cas_is(history_wire: Wire, history: History) -> None:
+    """The CA's certificate, one, in DER, to everybody; a stranger's path is not there."""
     for crls in all_of(history_wire, history):
         assert all(AIA not in crl.extensions for crl in crls.values())
+    certificate = x509.load_pem_x509_certificate((history.corp.folder / "good.pem").read_bytes())
+    access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+    assert not access.critical
+    uris = {item.access_method: item.access_location.value for item in access.value}
+    assert set(uris) == {AuthorityInformationAccessOID.OCSP, AuthorityInformationAccessOID.CA_ISSUERS}
+    path = uris[AuthorityInformationAccessOID.CA_ISSUERS].removeprefix("http://localhost:8080")
+    reply = history_wire.get(path)
+    assert (reply.status, reply.header("Content-Type")) == (200, "application/pkix-cert")
+    assert reply.body == history.corp.ca.public_bytes(Encoding.DER)
+    head = history_wire.get(path, method="HEAD")
+    assert (head.body, head.header("Content-Length")) == (b"", str(len(reply.body)))
+    assert history_wire.get(path, f"If-None-Match: {reply.header('ETag')}").status == 304
+    assert history_wire.get(path, 'If-Match: "x"').status == 412
+    assert history_wire.get(path, method="POST").header("Allow") == "GET, HEAD"
+    assert history_wire.get("/ca/corp/g2.cer").status == 404
 
 
 # --- deltas ------------------------------------------------------------------------------------------

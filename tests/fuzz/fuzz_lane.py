@@ -44,6 +44,7 @@ from certstatus.issuer_table import Issuer
 from responder.answer import AnswerPath, Limits
 from responder.app import Application
 from responder.asker import Askers
+from responder.ca_certificates import CACertificates
 from responder.counting import Counting
 from responder.crl_files import CRLFiles
 from responder.keys import HostKeys
@@ -137,7 +138,15 @@ class World:
         crl_files = CRLFiles(
             self.folder / "crl", ground, Askers(counting, "crl"), 30, self._now_ms, monotonic_s
         )
-        application = Application(self.path, limits, lambda: True, crl_files.serve, self._now_ms, monotonic_s)
+        application = Application(
+            self.path,
+            limits,
+            lambda: True,
+            crl_files.serve,
+            CACertificates(ground, self._now_ms).serve,
+            self._now_ms,
+            monotonic_s,
+        )
         server = application.make_server(loop)
         self.lanes = Lanes(self.path, limits, server.for_lane, self._now_ms, monotonic_s)
 
