@@ -299,12 +299,20 @@ def _record_again(
                 serial=serial,
                 reason=revoked.reason,
                 # Recorded now, for the sequence knows no past; without effect since then.
-                invalidity_s=0 if held else revoked.invalidity_s or revoked.revoked_at_s,
+                invalidity_s=_invalidity_s(issuer, revoked),
                 ground="restored",
                 detail=_detail(revoked),
+                # Of an imported issuer the date is the old CA's, as before.
+                revoked_ms=None if issuer.imported is None else revoked.revoked_at_s * 1000,
             )
             again += 1
     return again, unknown
+
+
+def _invalidity_s(issuer: IssuerRecord, revoked: _Revoked) -> int:
+    if revoked.reason == CRLReason.CERTIFICATE_HOLD:
+        return 0
+    return revoked.invalidity_s or (0 if issuer.imported is not None else revoked.revoked_at_s)
 
 
 def _record_unknown(
