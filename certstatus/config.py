@@ -93,6 +93,7 @@ class ResponderConfig:
     workers: int = _number(0, 0, 256)
     key: str = _choice("p256", *KEY_ALGORITHMS)
     more_keys: tuple[str, ...] = _choices(*KEY_ALGORITHMS)
+    key_uri: str = ""
     certificate_life_s: int = _number(7 * 86_400, 600, 30 * 86_400)
     request_bytes_max: int = _number(16_384, 256, 1_048_576)
     header_bytes_max: int = _number(8_192, 1024, 65_536)

@@ -12,6 +12,7 @@ Source: PKCS #11 3.0 §2.3.6 (ECDSA), §2.1.8 (RSA PKCS #1); RFC 8017 §9.2 (Dig
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from typing import Any, NoReturn, Self
@@ -21,13 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from certstatus.errors import KeyFileError
+from certstatus.key_kinds import CURVES, RSA_BITS
 from certstatus.pkcs11_uri import PKCS11URI
 from certstatus.publisher_key import read_secret
 
-PKCS11Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-_CURVES: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}
-_RSA_BITS = {"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 # DigestInfo up to the digest, RFC 8017 §9.2 note 1.
 _DIGEST_INFO = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
@@ -38,8 +36,9 @@ _NAME_BY_OCTETS = {32: "sha256", 48: "sha384", 64: "sha512"}
 _one_call = threading.RLock()
 
 
-def open_key(uri: PKCS11URI) -> PKCS11Key:
-    """Return the private key that *uri* names.
+@functools.cache
+def open_key(uri: PKCS11URI) -> TokenECKey | TokenRSAKey:
+    """Return the private key that *uri* names; asked again, the same one with its session.
 
     Raises: KeyFileError — no such module, token or key, a wrong PIN, or a key that is neither EC nor RSA.
     """
@@ -51,7 +50,7 @@ def open_key(uri: PKCS11URI) -> PKCS11Key:
     return TokenRSAKey(token, public_key)
 
 
-def make_key(uri: PKCS11URI, algorithm: str) -> PKCS11Key:
+def make_key(uri: PKCS11URI, algorithm: str) -> TokenECKey | TokenRSAKey:
     """Make a key pair in the token under *uri*'s label; *algorithm* is one of ``config.KEY_ALGORITHMS``.
 
     The private key cannot be taken out.
@@ -121,8 +120,8 @@ class _Token:
         try:
             if list(session.get_objects({pkcs11.Attribute.LABEL: self.uri.label})):
                 raise KeyFileError(f"{self.uri}: the token has an object of this label already")
-            if algorithm in _CURVES:
-                curve = _CURVES[algorithm].name
+            if algorithm in CURVES:
+                curve = CURVES[algorithm].name
                 parameters = session.create_domain_parameters(
                     pkcs11.KeyType.EC,
                     {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters(curve)},
@@ -131,7 +130,7 @@ class _Token:
                 parameters.generate_keypair(label=self.uri.label, store=True)
             else:
                 session.generate_keypair(
-                    pkcs11.KeyType.RSA, _RSA_BITS[algorithm], label=self.uri.label, store=True
+                    pkcs11.KeyType.RSA, RSA_BITS[algorithm], label=self.uri.label, store=True
                 )
         except pkcs11.PKCS11Error as exc:
             raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
@@ -177,9 +176,10 @@ class _Token:
 
 
 class TokenECKey(ec.EllipticCurvePrivateKey):
-    """An EC key in a token."""
+    """An EC key in a token; ``uri`` says where."""
 
     def __init__(self, token: _Token, public_key: ec.EllipticCurvePublicKey) -> None:
+        self.uri = token.uri
         self._token = token
         self._public_key = public_key
 
@@ -230,9 +230,10 @@ class TokenECKey(ec.EllipticCurvePrivateKey):
 
 
 class TokenRSAKey(rsa.RSAPrivateKey):
-    """An RSA key in a token; signs with PKCS #1 v1.5."""
+    """An RSA key in a token, signing with PKCS #1 v1.5; ``uri`` says where."""
 
     def __init__(self, token: _Token, public_key: rsa.RSAPublicKey) -> None:
+        self.uri = token.uri
         self._token = token
         self._public_key = public_key
 

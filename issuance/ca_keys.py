@@ -1,7 +1,7 @@
 """CA private keys: encrypted PKCS#8 files that only their owner may read, or PKCS#11 URIs in their place.
 
 Knows: making a key by the name of its algorithm, keeping it under ``STATE/ca``, where the
-passphrase comes from (environment, else a file beside the keys), and which hash goes with a key.
+passphrase comes from (environment, else a file beside the keys).
 Does not know: what is signed; keys never leave this package and never reach SQL or Valkey.
 Source: RFC 5958 (PKCS#8); RFC 5758, RFC 4055 (hash by key).
 """
@@ -13,34 +13,19 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError
+from certstatus.key_kinds import SigningKey
 from certstatus.pkcs11_key import make_key, open_key
 from certstatus.pkcs11_uri import PKCS11URI, SCHEME, parse_uri
 from certstatus.publisher_key import SECRET_MODE, read_secret
 
-CAKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+CAKey = SigningKey
 
 PASSPHRASE_VARIABLE = "CERTSTATUS_CA_PASSPHRASE"
-_RSA_BITS = {"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
-_CURVES: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}
-
-
-def generate_key(algorithm: str) -> CAKey:
-    """Return a new private key; *algorithm* is one of ``config.KEY_ALGORITHMS``."""
-    if algorithm in _CURVES:
-        return ec.generate_private_key(_CURVES[algorithm])
-    return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS[algorithm])
-
-
-def signature_hash(key: CAKey) -> hashes.SHA256 | hashes.SHA384:
-    """Return the hash to sign with: as strong as the key, SHA-384 for P-384 and SHA-256 otherwise."""
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256:
-        return hashes.SHA384()
-    return hashes.SHA256()
 
 
 class CAKeyFolder:

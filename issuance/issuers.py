@@ -26,10 +26,11 @@ from certstatus.config import IssuerConfig, illegal_policy
 from certstatus.documents import encode_document
 from certstatus.errors import ConfigError, PolicyViolation, UnknownCertificate
 from certstatus.issuer_table import Issuer, issuer_table_content
+from certstatus.key_kinds import generate_key
 from certstatus.pkcs11_uri import parse_uri
 from issuance import profiles, schema
 from issuance.act import Act
-from issuance.ca_keys import CAKeyFolder, generate_key
+from issuance.ca_keys import CAKeyFolder
 from issuance.import_register import HERE, ImportedIssuer, read_imported
 from issuance.store import Now, Store, read_clock
 

@@ -28,7 +28,8 @@ from cryptography.x509.oid import (
 from certstatus import clock, oid
 from certstatus.distribution_point import PointName, encode_distribution_points
 from certstatus.errors import PolicyViolation
-from issuance.ca_keys import CAKey, signature_hash
+from certstatus.key_kinds import signature_hash
+from issuance.ca_keys import CAKey
 
 SIGN = "SIGN"
 AUTH = "AUTH"

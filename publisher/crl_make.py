@@ -32,7 +32,8 @@ from certstatus.crl_combine import combine
 from certstatus.crl_entry import CRLEntry
 from certstatus.crl_lint import lint
 from certstatus.errors import CRLCheckFailed
-from issuance.ca_keys import CAKey, signature_hash
+from certstatus.key_kinds import signature_hash
+from issuance.ca_keys import CAKey
 from publisher.crl_scopes import CRLScope
 
 # Lint looks at a whole CertificateList; before signing, this stands where the signature will be.

@@ -56,12 +56,14 @@ class IssuerStanding:
 class CertificateRenewal:
     """The certificates of one host; ``step`` is called about once a second.
 
-    *algorithms*: of the keys every issuer is to have, the default one first.
+    *algorithms*: of the keys every issuer is to have, the default one first.  *key_uri*: the PKCS#11 token
+    to make them in, "" for files.
     """
 
-    def __init__(self, keys: HostKeys, algorithms: Sequence[str]) -> None:
+    def __init__(self, keys: HostKeys, algorithms: Sequence[str], key_uri: str = "") -> None:
         self._keys = keys
         self._algorithms = tuple(algorithms)
+        self._key_uri = key_uri
         self._refusals: dict[tuple[int, str], str] = {}
         self._signers: SignerSet | None = None
         self._seen: tuple[tuple[str, int], ...] = ()
@@ -101,7 +103,7 @@ class CertificateRenewal:
         # redis-py types every answer as "this, or an awaitable of this".
         valkey: Any = client
         host = self._keys.host
-        waiting = self._keys.request(issuer.issuer_id, algorithm, now_s)
+        waiting = self._keys.request(issuer.issuer_id, algorithm, now_s, self._key_uri)
         answer = valkey.hget(feed_keys.responder_certificates(host), waiting.digest)
         if answer is not None and answer.startswith(_CERTIFICATE_START):
             self._install(issuer, algorithm, answer, now_s)

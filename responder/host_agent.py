@@ -55,7 +55,7 @@ class HostAgent:
         self._publisher_key = load_ed25519_public(folder / "publisher.pub")
         (folder / "counters").mkdir(parents=True, exist_ok=True)
         self._renewal = CertificateRenewal(
-            self._keys, (settings.responder.key, *settings.responder.more_keys)
+            self._keys, (settings.responder.key, *settings.responder.more_keys), settings.responder.key_uri
         )
         self._drain = CounterDrain(folder / "counters")
         self._status_path = settings.state / "run" / "agent.json"

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -39,10 +40,13 @@ from certstatus.certificate_request import CertificateRequest, read_request, req
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
+from certstatus.key_kinds import SigningKey, generate_key, signature_hash
 from certstatus.ocsp_request import PreferredAlgorithm
+from certstatus.pkcs11_key import TokenECKey, TokenRSAKey, make_key, open_key
+from certstatus.pkcs11_uri import SCHEME, parse_uri
 from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
 
-SignerKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+SignerKey = SigningKey
 
 # A new certificate is asked for when this part of the present one's life is over.
 RENEW_AT = 2 / 3
@@ -219,10 +223,10 @@ class HostKeys:
 
     # --- asking ------------------------------------------------------------------------------------
 
-    def request(self, issuer_id: int, algorithm: str, now_s: int) -> PendingRequest:
+    def request(self, issuer_id: int, algorithm: str, now_s: int, key_uri: str = "") -> PendingRequest:
         """Return the request that waits, or make a new key and a request for it.
 
-        *algorithm*: one of ``config.KEY_ALGORITHMS``.
+        *algorithm*: one of ``config.KEY_ALGORITHMS``.  *key_uri*: the PKCS#11 token to make it in, if any.
         Raises: KeyFileError — no host key, or files that others can read.
         """
         waiting = self.pending(issuer_id, algorithm)
@@ -231,7 +235,7 @@ class HostKeys:
         self.keys_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_path = self._pending_path(issuer_id, algorithm, ".key")
         # A key without a request is what a kill between the two leaves; it is as good as a new one.
-        key = load_signer_key(key_path) if key_path.exists() else _write_new_key(key_path, algorithm)
+        key = load_signer_key(key_path) if key_path.exists() else self._new_key(key_path, algorithm, key_uri)
         return self._write_request(issuer_id, algorithm, key, now_s)
 
     def renew_request(self, issuer_id: int, algorithm: str, now_s: int) -> PendingRequest:
@@ -259,12 +263,21 @@ class HostKeys:
     def _write_request(self, issuer_id: int, algorithm: str, key: SignerKey, now_s: int) -> PendingRequest:
         host = self.host
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder {host}"[:64])])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, _hash_for(key))
+        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, signature_hash(key))
         pem = csr.public_bytes(serialization.Encoding.PEM).decode()
         request = CertificateRequest(host, issuer_id, pem, now_s * 1000)
         text = request.sign(load_ed25519_private(self.folder / "host.key"))
         write_durable(self._pending_path(issuer_id, algorithm, ".req"), text)
         return PendingRequest(text, request_digest(text), now_s)
+
+    def _new_key(self, path: Path, algorithm: str, key_uri: str) -> SignerKey:
+        if key_uri:
+            label = f"ocsp-{self.host}-{secrets.token_hex(8)}"
+            key: SignerKey = make_key(parse_uri(key_uri).named(label), algorithm)
+        else:
+            key = generate_key(algorithm)
+        _write_key(path, key)
+        return key
 
     # --- installing --------------------------------------------------------------------------------
 
@@ -500,38 +513,28 @@ def _curve(key: SignerKey) -> str:
     return "" if isinstance(key, rsa.RSAPrivateKey) else _CURVES[key_algorithm(key)]
 
 
-def _hash_for(key: SignerKey) -> hashes.SHA256 | hashes.SHA384:
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256:
-        return hashes.SHA384()
-    return hashes.SHA256()
-
-
-def _generate_key(algorithm: str) -> SignerKey:
-    if algorithm.startswith("rsa"):
-        return rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa")))
-    return ec.generate_private_key({"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}[algorithm])
-
-
-def _write_new_key(path: Path, algorithm: str) -> SignerKey:
-    key = _generate_key(algorithm)
-    _write_key(path, key)
-    return key
-
-
 def _write_key(path: Path, key: SignerKey) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    write_durable(path, pem, SECRET_MODE)
+    """Write *key* into its file; of one in a token, where it is."""
+    if isinstance(key, (TokenECKey, TokenRSAKey)):
+        content = f"{key.uri}\n".encode()
+    else:
+        content = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    write_durable(path, content, SECRET_MODE)
 
 
 def load_signer_key(path: Path, passphrase: bytes | None = None) -> SignerKey:
-    """Return the private key in the PEM file *path*, which only its owner may read.
+    """Return the private key in the PEM file *path*, or the one that the PKCS#11 URI in it names.
 
+    Only its owner may be able to read the file.
     Raises: KeyFileError — exposed, another passphrase (or none) needed, or another kind of key.
     """
+    content = read_secret(path)
+    if content.startswith(SCHEME.encode()):
+        return open_key(parse_uri(content.decode(errors="replace")))
     try:
-        key = serialization.load_pem_private_key(read_secret(path), passphrase)
+        key = serialization.load_pem_private_key(content, passphrase)
     except (ValueError, TypeError) as exc:
         how = "not an unencrypted PEM key" if passphrase is None else "not a PEM key under this passphrase"
         raise KeyFileError(f"{path}: {how}") from exc

@@ -16,14 +16,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from certstatus import clock
 from certstatus.errors import Overloaded
+from certstatus.pkcs11_key import TokenECKey
 from responder.keys import Signer
 
 _FAST = "p256"
 
 
 def is_fast(signer: Signer) -> bool:
-    """Say whether *signer* signs within some tens of microseconds."""
-    return signer.key_algorithm == _FAST
+    """Say whether *signer* signs within some tens of microseconds; a key in a token never does."""
+    return signer.key_algorithm == _FAST and not isinstance(signer.key, TokenECKey)
 
 
 class SigningDesk:

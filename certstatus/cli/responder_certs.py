@@ -43,7 +43,7 @@ def request(installation: Installation, issuer_id: int, algorithm: str | None, n
     kind = algorithm or installation.config.responder.key
     if new:
         keys.forget(issuer_id, kind)
-    made = keys.request(issuer_id, kind, clock.now_s())
+    made = keys.request(issuer_id, kind, clock.now_s(), installation.config.responder.key_uri)
     installation.emit({"request": made.text.decode(), "sha256": made.digest}, made.text.decode())
 
 

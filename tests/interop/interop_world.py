@@ -29,9 +29,10 @@ from served_installation import Served, openssl
 
 from certstatus import clock
 from certstatus.config import load_config
+from certstatus.key_kinds import generate_key, signature_hash
 from certstatus.publisher_key import load_index_key
 from issuance import profiles
-from issuance.ca_keys import CAKey, CAKeyFolder, generate_key, signature_hash
+from issuance.ca_keys import CAKey, CAKeyFolder
 from issuance.issue import Issuing, issue, sign
 from issuance.issuers import issuers
 from issuance.store import Store
