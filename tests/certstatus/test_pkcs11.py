@@ -99,7 +99,7 @@ def test_a_lost_session_is_opened_again(token: PKCS11URI) -> None:
     """A device that closed the session is asked once more, and signs."""
     key = make_key(token.named("session"), "p256")
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    key._token._session().close()  # type: ignore[attr-defined]
+    key._token._session().close()
     signature = key.sign(b"data", ec.ECDSA(hashes.SHA256()))
     key.public_key().verify(signature, b"data", ec.ECDSA(hashes.SHA256()))
 
