@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import pytest
 from ca_cases import found, issue_one, make_issuing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from import_cases import OldCA, run, valid_line
 from store_cases import START_MS, number, record_issued
 
 from certstatus.changes import ChangeKind, unpack_change
@@ -75,6 +79,34 @@ def test_what_was_issued_before_the_policy_is_made_up(store: Store, keys: CAKeyF
     revoke(store, found(issuing, before[0]), START_MS)
     assert standing == list(store.issued_rows(issuer_id, seq))
     assert [row.state for row in standing].count(CertificateState.VALID) == 5
+
+
+def test_an_import_tells_the_hashes_of_what_it_brings(
+    store: Store, keys: CAKeyFolder, tmp_path: Path
+) -> None:
+    """At issuing, and when the certificate itself follows one that was known by its number."""
+    old = OldCA(tmp_path / "old")
+    index = old.write_index(valid_line(1), valid_line(2), valid_line(3))
+    order = old.order(
+        certificates=(old.write_certificates(1),), index_txt=index, crl_path=old.write_crl({3: None}, 41)
+    )
+    order = dataclasses.replace(order, policy=dataclasses.replace(order.policy, cert_hash=True))
+    issuer_id = run(store, keys, order).issuer.issuer_id
+    wanted = [b"", b"", _hash_of(old, 1)]
+    assert sorted(row.certificate_sha256 for row in store.issued_rows(issuer_id, _seq(store))) == wanted
+    run(store, keys, dataclasses.replace(order, certificates=(old.write_certificates(1, 2),)))
+    wanted = [b"", *sorted(_hash_of(old, serial) for serial in (1, 2))]
+    assert sorted(row.certificate_sha256 for row in store.issued_rows(issuer_id, _seq(store))) == wanted
+    assert tell_hashes(store, issuer_id, START_MS) == 0
+
+
+def _seq(store: Store) -> int:
+    return store.state().seq
+
+
+def _hash_of(old: OldCA, serial: int) -> bytes:
+    path = old.folder / "certificates" / f"{serial:04X}.pem"
+    return x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256())
 
 
 def test_no_hash_is_told_without_a_certificate(store: Store, keys: CAKeyFolder) -> None:
