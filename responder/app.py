@@ -20,6 +20,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from certstatus import clock
@@ -41,6 +42,7 @@ _OCSP_METHODS = b"Allow: GET, HEAD, POST\r\n"
 _READ_METHODS = b"Allow: GET, HEAD\r\n"
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _BODY_WAIT_S = 1.0
+_LINES_MAX = 1000
 
 
 class WireResponse(web.StreamResponse):
@@ -70,11 +72,36 @@ class WireResponse(web.StreamResponse):
 class DelegateHandler(RequestHandler):
     """aiohttp's side of one connection of a lane."""
 
-    __slots__ = ("begun", "lane")
+    __slots__ = ("begun", "lane", "says_upgrade")
 
     lane: Lane
+    # Whether a request may have asked for an upgrade.
+    says_upgrade: bool
     # Requests that the application has begun to answer.
     begun: int
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; a body that turns out to be in error ends at once."""
+        self.says_upgrade = self.says_upgrade or b"upgrade" in data.lower()
+        if self.says_upgrade:
+            # aiohttp's parser stops behind an upgrade, also one it declines, and forgets what is left of
+            # the piece; so nothing is left of it.
+            *lines, rest = data.split(b"\n", _LINES_MAX)
+            for line in lines:
+                super().data_received(line + b"\n")
+            super().data_received(rest)
+        else:
+            super().data_received(data)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            # What is in error is the rest of a body, if one is still awaited; its reader is not told.
+            if len(self._messages) > 1:
+                payload = self._messages[-2][1]
+            elif self._current_request is not None:
+                payload = self._current_request.content
+            else:
+                return
+            if not payload.is_eof() and payload.exception() is None:
+                payload.set_exception(web.RequestPayloadError("not in order"))
 
     def is_busy(self) -> bool:
         """Whether a request waits or is being answered; true also after the last one."""
@@ -141,6 +168,7 @@ class DelegateServer(web.Server):
         made = DelegateHandler(self, loop=self._loop, **self._kwargs)
         made.lane = lane
         made.begun = 0
+        made.says_upgrade = False
         return made
 
 
@@ -269,6 +297,8 @@ class Application:
         except (web.RequestPayloadError, ConnectionError) as exc:
             # Its chunks are in error, or it went away; then nobody reads this.
             _forget_frames(exc)
+            # Or aiohttp would wait for the rest, and complain that there is none.
+            request.content.feed_eof()
             return self._say(request, HTTPStatus.BAD_REQUEST, close=True)
         if body is None:
             return self._say(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, close=True)

@@ -28,10 +28,11 @@ from certstatus.errors import CertStatusError, MalformedRequest
 from responder import wire
 from responder.answer import Answer, AnswerPath, Flight, How
 from responder.asker import Asker
-from responder.plain import Partial, Plain, decode_path, first_message_end, recognise
+from responder.plain import Partial, Plain, decode_path, recognise
 
 SWEEP_S = 1.0
 _NEVER_S = float("inf")
+_HEAD_END = b"\r\n\r\n"
 
 
 class Delegate(Protocol):
@@ -130,6 +131,7 @@ class Lane(asyncio.Protocol):
         "_doing",
         "_half_closed",
         "_head_bytes",
+        "_head_tail",
         "_host",
         "_how",
         "_is_handled",
@@ -157,6 +159,8 @@ class Lane(asyncio.Protocol):
         self._is_idle = True
         self._buffer = b""
         self._head_bytes = 0
+        # Its last octets, in which its end may have begun.
+        self._head_tail = b""
         self._delegate: Delegate | None = None
         self._is_handled = False
         self._how: How | None = None
@@ -351,11 +355,23 @@ class Lane(asyncio.Protocol):
         if not delegate.awaits_head():
             delegate.data_received(data)
             return
-        # aiohttp forgets a message that is whole when what follows it in one piece is in error.
-        end = None if self._head_bytes or delegate.is_busy() else first_message_end(data)
+        # aiohttp forgets a message that is whole when what follows it in one piece is in error; one whose
+        # head it was given by itself it has begun.
+        end = None if delegate.is_busy() else self._head_end(data)
         self._forward_head(delegate, data[:end])
-        if end is not None and self._doing is _Doing.DELEGATED:
-            self._forward_head(delegate, data[end:])
+        rest = b"" if end is None else data[end:]
+        if not rest or self._doing is not _Doing.DELEGATED:
+            return
+        if delegate.awaits_head():
+            self._forward_head(delegate, rest)
+        else:
+            delegate.data_received(rest)
+
+    def _head_end(self, data: bytes) -> int | None:
+        """Return where the head ends that *data* begins or continues, None if that is not in it."""
+        before = self._head_tail
+        at = (before + data).find(_HEAD_END)
+        return None if at < 0 else at + len(_HEAD_END) - len(before)
 
     def _forward_head(self, delegate: Delegate, data: bytes) -> None:
         """Give the delegate the beginning of a message; a head that does not end is ended here."""
@@ -375,7 +391,9 @@ class Lane(asyncio.Protocol):
                 return
         heads = delegate.heads()
         delegate.data_received(data)
-        self._head_bytes = 0 if delegate.heads() > heads else self._head_bytes + len(data)
+        is_whole = delegate.heads() > heads
+        self._head_bytes = 0 if is_whole else self._head_bytes + len(data)
+        self._head_tail = b"" if is_whole else (self._head_tail + data)[1 - len(_HEAD_END) :]
 
     def request_begins(self) -> None:
         """Called by the delegate when a handler starts: it keeps time itself from here on."""

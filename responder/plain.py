@@ -65,9 +65,6 @@ _NEVER_PLAIN = frozenset(
 _LOOKED_AT = (
     frozenset({b"host", b"user-agent", b"connection", b"content-length", b"content-type"}) | _NEVER_PLAIN
 )
-_LENGTH_LINE = re.compile(rb"(?i)\r\ncontent-length:[ \t]*+([0-9]{1,9})[ \t]*+\r\n")
-_CODING_LINE = re.compile(rb"(?i)\r\ntransfer-encoding:")
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _HOST = re.compile(rb"[0-9A-Za-z.\-_:\[\]]+")
 
 
@@ -120,24 +117,6 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     if missing > 0:
         return Partial.BODY
     return Plain(None, buffer[body_at:], keep_alive) if missing == 0 else None
-
-
-def first_message_end(buffer: bytes) -> int | None:
-    """Return where the first message of *buffer* probably ends if more follows it, else None.
-
-    A guess, for cutting only: a stream may be cut anywhere without meaning anything else.
-    """
-    head_end = buffer.find(_END)
-    if head_end < 0:
-        return None
-    head = buffer[: head_end + 2]
-    if _CODING_LINE.search(head):
-        last_chunk = buffer.find(_LAST_CHUNK, head_end + 2)
-        end = last_chunk + len(_LAST_CHUNK) if last_chunk >= 0 else len(buffer)
-    else:
-        length = _LENGTH_LINE.search(head)
-        end = head_end + len(_END) + (int(length[1]) if length else 0)
-    return end if end < len(buffer) else None
 
 
 def _may_become_plain(buffer: bytes) -> bool:

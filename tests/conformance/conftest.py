@@ -105,11 +105,17 @@ def watches() -> dict[str, Watch]:
 
 
 @pytest.fixture
-def open_wire(request: pytest.FixtureRequest, watches: dict[str, Watch]) -> Iterator[OpenWire]:
+def wires(request: pytest.FixtureRequest) -> list[Wire]:
+    """The clients of a test, whose octets prove its rows."""
+    made: list[Wire] = []
+    request.node.stash[_WIRES] = made
+    return made
+
+
+@pytest.fixture
+def open_wire(wires: list[Wire], watches: dict[str, Watch]) -> Iterator[OpenWire]:
     """Makes a counting client of any running installation, and looks after it when the test is over."""
-    wires: list[Wire] = []
     used: list[tuple[Watch, bool]] = []
-    request.node.stash[_WIRES] = wires
 
     def make(installation: Served, *, same_workers: bool = True) -> Wire:
         watch = watches.get(installation.url)

@@ -254,6 +254,12 @@ CASES: tuple[Case, ...] = (
     Case("B-H59", "Range", _get("Range: bytes=0-9"), "good"),
     Case("B-H60", "GET with a body", lambda auth: get(auth.request(), "Content-Length: 3") + b"abc", "good"),
     Case("B-H61", "Upgrade", _get("Connection: upgrade", "Upgrade: h2c"), "good"),
+    Case(
+        "B-H61",
+        "Upgrade between others",
+        lambda auth: get(auth.request()) + _get("Connection: upgrade", "Upgrade: h2c")(auth) + get(seq()),
+        "good good o1",
+    ),
     Case("B-H62", "Expect: 100-continue", _with_length(b"Expect: 100-continue\r\n"), "good"),
     Case("B-H63", "21 in a row", lambda auth: get(auth.request()) * 21, " ".join(["good"] * 21)),
     Case(

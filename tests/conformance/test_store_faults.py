@@ -278,14 +278,12 @@ def test_whoever_writes_into_the_stream_is_not_believed(patient: Patient, forged
 
 @pytest.mark.row("X6")
 def test_without_its_key_a_host_says_try_later(patient: Patient) -> None:
-    """The OCSP key is gone: no answer is signed by anything else; told to look, the host gets another."""
+    """The OCSP key is gone: no answer is signed by anything else, until the host has got itself another."""
     folder = patient.served.state / "host" / "keys"
     for path in folder.iterdir():
         path.unlink()
     patient.restart_workers()
-    patient.wait_try_later()
-    assert patient.served.supervisor is not None
-    patient.served.supervisor.send_signal(signal.SIGHUP)
+    patient.watch(1)
     patient.wait_well()
     assert [path for path in folder.iterdir() if path.suffix == ".key"]
 
