@@ -212,6 +212,12 @@ class StoreError(CertStatusError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class StoreAway(StoreError):
+    """The store's database does not answer now: down, starting, unreachable, its disk full."""
+
+    exit_code = EXIT_TEMPORARY
+
+
 class FencedOff(StoreError):
     """Another publisher has taken over since; what this one writes is refused."""
 

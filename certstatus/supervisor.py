@@ -37,7 +37,7 @@ from typing import IO
 from certstatus import listeners, private_valkey, processes
 from certstatus.config import Config, format_config
 from certstatus.durable import write_durable
-from certstatus.errors import AlreadyServed, CertStatusError, ConfigError, ServeFailed
+from certstatus.errors import EXIT_TEMPORARY, AlreadyServed, CertStatusError, ConfigError, ServeFailed
 from certstatus.processes import Identity
 
 ALL, PUBLISHER, RESPONDER = "all", "publisher", "responder"
@@ -267,18 +267,20 @@ class Supervisor:
         for child in self.children:
             if child.process is None or child.process.poll() is None:
                 continue
-            how = _how_it_ended(child.process.returncode)
+            code = child.process.returncode
             child.process = None
-            self._put_off(child, how, now_s)
+            self._put_off(child, _how_it_ended(code), now_s, passing=code == EXIT_TEMPORARY)
 
-    def _put_off(self, child: Child, how: str, now_s: float) -> None:
+    def _put_off(self, child: Child, how: str, now_s: float, *, passing: bool = False) -> None:
         """Have a child started again after a pause that grows while it does not stay up.
 
+        *passing*: it says itself that what it needs is away just now (a database that comes up later than
+        we do, say); then it is tried for ever.
         Raises: ServeFailed — it has never stayed up, nor has the installation been ready.
         """
         if now_s - child.started_s >= SETTLED_S:
             child.backoff_s, child.false_starts = BACKOFF_S_MIN, 0
-        child.false_starts += 1
+        child.false_starts += not passing
         if not self._is_ready and child.false_starts >= FALSE_STARTS_MAX:
             raise ServeFailed(f"{child.name} does not stay up: {how}; {self._where_it_says_why(child)}")
         child.start_at_s = now_s + child.backoff_s

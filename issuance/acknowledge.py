@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from certstatus import clock
-from certstatus.errors import ValkeyUnavailable
+from certstatus.errors import StoreError, ValkeyUnavailable
 from certstatus.leases import WorkerAck
 from issuance.lease_watch import LeaseWatch
 from issuance.store import Store, WorkerLease
 
 _POLL_S = 0.005
+_STORE_AGAIN_S = 0.1
 
 ReadAcks = Callable[[list[WorkerLease]], Iterable[WorkerAck]]
 
@@ -70,6 +71,8 @@ def wait_for_workers(
             what the store knows counts.  *lease_ms*: how long a lease is at least (index ``age_max_s``
             and the slack).  ``on_wait`` hears whom it waits for, whenever that changes.
             Without *timeout_s* only the leases bound the wait.
+    Raises: StoreError — the store cannot be reached, for a whole lease or until *timeout_s*.  The
+            change stands; who has applied it is not known.
     """
     started = time.monotonic()
     met: set[WorkerName] = set()
@@ -77,10 +80,20 @@ def wait_for_workers(
     heard: set[tuple[WorkerName, str]] = set()
     told: tuple[WorkerName, ...] = ()
     watch = LeaseWatch(lease_ms, monotonic_s)
+    reached = started
     while True:
-        # From the store each time: a worker may have come or gone since.
-        leases = store.leases()
-        ended = watch.run_out(leases, lambda: store.state().time_ms)
+        try:
+            # From the store each time: a worker may have come or gone since.
+            leases = store.leases()
+            ended = watch.run_out(leases, lambda: store.state().time_ms)
+        except StoreError:
+            # A database being restarted, say.  The change stands, so giving up would help nobody.
+            now = time.monotonic()
+            if now - reached >= lease_ms / 1000 or (timeout_s is not None and now - started >= timeout_s):
+                raise
+            time.sleep(_STORE_AGAIN_S)
+            continue
+        reached = time.monotonic()
         live = [lease for lease in leases if lease not in ended]
         words = [WorkerAck(item.host, item.slot, item.incarnation, item.applied_seq) for item in leases]
         for word in words + _read(read_acks, live):

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from certstatus.beat import Pointer
 from certstatus.changes import first_chain
-from certstatus.errors import StoreError
+from certstatus.errors import StoreAway, StoreError
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
 from issuance import crl_register, database, history, provisions, schema
 from issuance.act import Act, publish
@@ -594,5 +594,7 @@ def _translated() -> Iterator[None]:
     except sa.exc.IntegrityError:
         # A rule of the schema that was broken: the code is wrong, not the database.
         raise
+    except sa.exc.OperationalError as exc:
+        raise StoreAway(f"the store's database: {str(exc.orig).strip()}") from exc
     except sa.exc.DBAPIError as exc:
         raise StoreError(f"the store's database: {str(exc.orig).strip()}") from exc

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from certstatus.errors import StoreError
+from certstatus.errors import StoreAway
 from issuance import database
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class PostgresWaiter:
     def wait(self, after_seq: int, timeout_s: float) -> int:
         """Return the sequence's number once it is beyond *after_seq*, or when the time is over.
 
-        Raises: StoreError — the connection was lost; the next call makes another.
+        Raises: StoreAway — the connection was lost; the next call makes another.
         """
         deadline = time.monotonic() + timeout_s
         try:
@@ -101,7 +101,7 @@ class PostgresWaiter:
                     pass
         except self._lost as exc:
             self.close()
-            raise StoreError(f"the store's database: {str(exc).strip()}") from exc
+            raise StoreAway(f"the store's database: {str(exc).strip()}") from exc
 
     def _listening(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:

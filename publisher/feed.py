@@ -39,7 +39,8 @@ from issuance.store import BeatBasis, PackedChange, Publication, Store, WorkerLe
 from publisher.lease import FEED_LEASE_MS, PublisherLease
 from publisher.status_file import write_status
 from publisher.stream import Stream, StreamAhead
-from publisher.worker_acks import AckReading, confirm, read_acks
+from publisher.twins import TwinWatch
+from publisher.worker_acks import AckReading, confirm, read_acks, without
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class Feed:
         self._lease_ms = config.index.age_max_s * 1000 + LEASE_SLACK_MS
         self._lease_watch = LeaseWatch(self._lease_ms, monotonic_s)
         self._run_out: list[WorkerLease] = []
+        self._twin_watch = TwinWatch(monotonic_s)
+        self._twins: set[tuple[str, int]] = set()
         self._status_path = config.state / "run" / "feed.json"
         # Of the epoch.
         self._keys: FeedKeys | None = None
@@ -221,7 +224,15 @@ class Feed:
         while self._sent and self._sent[0][0] <= long_ago_s:
             self._must_have_seq = self._sent.popleft()[1]
         acks = read_acks(self._valkey, keys, members, self._must_have_seq)
-        return Survey(epoch_text, length, acks, missing)
+        return Survey(epoch_text, length, self._refuse_twins(acks, keys), missing)
+
+    def _refuse_twins(self, acks: AckReading, keys: FeedKeys) -> AckReading:
+        """Give no lease to workers that share a name: the store could wait for one of them only."""
+        twins = self._twin_watch.note(acks.acks)
+        for host, slot in sorted(twins - self._twins):
+            log.error("%s", _twins_text(host, slot))
+        self._twins = twins
+        return without(acks, keys, twins)
 
     # --- what a beat names -----------------------------------------------------------------------------
 
@@ -408,6 +419,8 @@ class Feed:
         """Write what the operators' page shows of the feed; the one that stands by has nothing to say."""
         if self.state == "standby":
             return
+        if not error and self._twins:
+            error = "; ".join(_twins_text(*name) for name in sorted(self._twins))
         write_status(
             self._status_path,
             {
@@ -429,6 +442,10 @@ class Feed:
             log.warning("lease not given back: %s", exc)
         self.state = "stopped"
         self.note_status("")
+
+
+def _twins_text(host: str, slot: int) -> str:
+    return f"two workers call themselves worker {slot} of {host} and get no lease: name one machine anew"
 
 
 def keys_epoch(basis: BeatBasis) -> str:

@@ -68,6 +68,15 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_hav
     return AckReading(acks, seen)
 
 
+def without(reading: AckReading, keys: FeedKeys, names: set[tuple[str, int]]) -> AckReading:
+    """Return *reading* as if the workers *names* were silent: no lease, and not seen any more."""
+    if not names:
+        return reading
+    acks = [ack for ack in reading.acks if (ack.host, ack.slot) not in names]
+    unseen: dict[str, str | None] = {keys.seen(host, slot): None for host, slot in names}
+    return AckReading(acks, reading.seen | unseen)
+
+
 def _text(name: bytes) -> str:
     return name.decode(errors="replace")
 

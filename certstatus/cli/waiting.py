@@ -36,8 +36,10 @@ def report_change(
 ) -> None:
     """Say that *what* is recorded, wait for the workers unless told not to, and say who has applied it.
 
-    Exits with 75 when a live worker has not acknowledged within *timeout_s*: the act stands all the same.
+    Exits with 75 when a live worker has not acknowledged within *timeout_s*, or when the store went away so
+    that nobody can tell: the act stands all the same.
     """
+    from certstatus.errors import StoreError
     from issuance.act import utc_text
 
     values: dict[str, Any] = {
@@ -49,7 +51,12 @@ def report_change(
     if no_wait:
         installation.emit(values, text)
         return
-    done = wait(installation, recorded.seq, timeout_s)
+    try:
+        done = wait(installation, recorded.seq, timeout_s)
+    except StoreError as exc:
+        values["error"] = str(exc)
+        installation.emit(values, f"{text}\nit stands, but who has applied it is not known: {exc}")
+        raise click.exceptions.Exit(EXIT_TEMPORARY) from exc
     values |= {
         "workers": {
             name: [f"{worker.host}:{worker.slot}" for worker in getattr(done, name)]

@@ -177,6 +177,10 @@ class FaultInstallation:
             [*self.command(), "serve"], env=self.environment, stdout=self._log, stderr=self._log
         )
 
+    def said(self) -> str:
+        """Return what ``serve`` has said so far."""
+        return (self.folder / "serve.log").read_text(errors="replace")
+
     @property
     def is_serving(self) -> bool:
         """Say whether ``serve`` has been started and not stopped."""

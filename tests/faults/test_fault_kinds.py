@@ -6,12 +6,19 @@ own askers and writer.
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
+import struct
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fault_episodes import Story
+from fault_installation import FaultInstallation
 from fault_load import Run, authorities, counted_provisions, histories
 from fault_oracle import Checker, Report
 from fault_scene import ALONE, APART, Prepared, Scene, new_folder
@@ -113,3 +120,74 @@ def test_one_installation_alone(alone: Stage, fault: str) -> None:
 def test_one_installation_whose_servers_are_elsewhere(apart: Stage, fault: str) -> None:
     """No wrong answer, ready again by itself, counted exactly, whatever happens to its servers."""
     apart.act(fault)
+
+
+def test_serve_waits_for_a_database_that_comes_up_later(apart: Stage) -> None:
+    """Started while PostgreSQL is away it does not give up, and is ready once that is back."""
+    installation, postgres = apart.scene.installation, apart.scene.postgres
+    assert postgres is not None
+    began_ns = time.monotonic_ns()
+    assert installation.stop() == 0
+    postgres.stop()
+    try:
+        said = installation.said()
+        installation.serve()
+        # More often than a process may fail that does not say why.
+        until = time.monotonic() + 60
+        while installation.said().count("feed ended with exit code 75") < said.count("feed ended") + 6:
+            assert time.monotonic() < until, installation.said()
+            time.sleep(0.1)
+    finally:
+        postgres.start()
+    installation.wait_ready()
+    installation.wait_all_ready()
+    assert apart.check(began_ns).wrong == []
+
+
+def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path) -> None:
+    """With the feed stopped and the issuing machine's clock a while ahead, `revoke` returns only when no
+    worker tells anybody good any more."""
+    installation = FaultInstallation(tmp_path)
+    installation.init()
+    installation.serve()
+    run = None
+    try:
+        installation.wait_ready()
+        run = Run(installation, 1, pause_ms=1.5)
+        run.pause_writing()
+        revoked = run.revoked_ns()
+        issued = [line.split() for line in (run.folder / "issued.log").read_text().splitlines()]
+        issuer_id, serial = next(
+            (number, text) for number, text in reversed(issued) if (int(number), int(text, 16)) not in revoked
+        )
+        (feed,) = installation.processes("feed")
+        os.kill(feed, signal.SIGSTOP)
+        ahead = tmp_path / "ahead"
+        ahead.write_bytes(struct.pack("<q", 100_000))
+        began = time.monotonic()
+        service = next(item.service for item in installation.issuers() if str(item.issuer_id) == issuer_id)
+        done = subprocess.run(
+            [*installation.command(), "revoke", serial, "--service", service, "--json"],
+            env=installation.environment | {"CERTSTATUS_TEST_CLOCK": str(ahead)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        returned_ns = time.monotonic_ns()
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)["workers"]["ran_out"]) == 3
+        # age_max_s is 5, and the slack another 5.
+        assert 10 <= time.monotonic() - began < 20
+        time.sleep(1)
+        run.stop_asking()
+        revoked[int(issuer_id), int(serial, 16)] = returned_ns
+        checker = Checker(authorities(installation), [(0, histories(installation))])
+        report = checker.check_folder(run.folder, revoked)
+        assert report.wrong == []
+        assert report.checked > 100
+    finally:
+        if run is not None:
+            run.end()
+        for feed in installation.processes("feed"):
+            os.kill(feed, signal.SIGKILL)
+        installation.end()

@@ -9,7 +9,7 @@ import pytest
 from store_cases import START_MS, Steady
 
 from certstatus.changes import ChangeKind
-from certstatus.errors import ValkeyUnavailable
+from certstatus.errors import StoreError, ValkeyUnavailable
 from certstatus.leases import WorkerAck
 from issuance.acknowledge import WorkerName, wait_for_workers
 from issuance.store import Store, WorkerLease
@@ -172,6 +172,35 @@ def test_without_valkey_the_stores_word_counts(store: Store) -> None:
     done = wait_for_workers(store, 7, away, _LEASE_MS, timeout_s=0.05)
     assert done.acknowledged == (("host-a", 0),)
     assert done.waiting == (("host-a", 1),)
+
+
+class Restarted(Store):
+    """A store whose database is away for so many readings, as while it is restarted."""
+
+    away = 0
+
+    def leases(self) -> list[WorkerLease]:
+        """Return the leases, or say that the database is away."""
+        if self.away > 0:
+            self.away -= 1
+            raise StoreError("the store's database: the database system is starting up")
+        return super().leases()
+
+
+def test_a_database_that_is_restarted_does_not_end_the_wait(store: Store) -> None:
+    """The change stands, so it goes on once the store is back; for a whole lease, then it says so."""
+    store.beat(START_MS, [_ONE])
+    restarted = Restarted(store.engine)
+    restarted.away = 3
+    words = Words(_ONE._replace(applied_seq=7))
+    done = wait_for_workers(restarted, 7, words, _LEASE_MS, timeout_s=5)
+    assert done.acknowledged == (("host-a", 0),)
+    assert done.waited_s > 0.2
+    restarted.away = 1_000
+    with pytest.raises(StoreError, match="starting up"):
+        wait_for_workers(restarted, 7, words, 300)
+    with pytest.raises(StoreError, match="starting up"):
+        wait_for_workers(restarted, 7, words, _LEASE_MS, timeout_s=0.2)
 
 
 @pytest.mark.parametrize("applied", [7, 8])

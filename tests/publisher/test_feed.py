@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -368,6 +369,39 @@ def test_a_lease_that_ran_out_is_removed_by_the_steady_clock(line: Line, wall_s:
     line.step()
     line.step()
     assert [lease.host for lease in line.store.leases()] == ["h1"]
+
+
+def _speak(line: Line, incarnation: str) -> None:
+    line.valkey.sadd(line.keys.acks(), line.keys.ack("h1", 0))
+    ack = WorkerAck("h1", 0, incarnation, line.store.state().seq)
+    line.valkey.set(line.keys.ack("h1", 0), ack.encode())
+    line.step()
+
+
+def test_two_machines_under_one_name_are_noticed_and_neither_answers(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers that overwrite each other's word get no lease and are not seen, until one of them is gone."""
+    seen = line.keys.seen("h1", 0)
+    # An ended worker's last word may come late, once: nobody is refused for that.
+    for incarnation in ("old", "one", "old", "one"):
+        _speak(line, incarnation)
+        assert read_seen(line.valkey.get(seen))[0] == incarnation
+    _speak(line, "two")
+    for _ in range(3):
+        _speak(line, "one")
+        _speak(line, "two")
+    assert line.valkey.get(seen) is None
+    (before,) = line.store.leases()
+    _speak(line, "two")
+    assert line.store.leases() == [before]
+    line.feed.note_status("")
+    status = json.loads((line.config.state / "run" / "feed.json").read_text())
+    assert "two workers call themselves worker 0 of h1" in status["error"]
+    assert "two workers call themselves worker 0 of h1" in caplog.text
+    line.clock.pass_s(21)
+    _speak(line, "two")
+    assert read_seen(line.valkey.get(seen))[0] == "two"
 
 
 def test_seen_key_comes_back_after_valkey_lost_everything(line: Line) -> None:
