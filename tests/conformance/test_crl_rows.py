@@ -201,15 +201,30 @@ def test_no_revocation_is_dated_before_a_crl_that_does_not_list_it(
 
 @pytest.mark.row("C11", "C12", "C14", "C15")
 def test_the_scope_is_all_end_entities_of_this_key(history_wire: Wire, history: History) -> None:
-    """Critical, onlyContainsUserCerts and nothing else: not indirect, no shard, no subset of reasons."""
+    """Critical, a name, onlyContainsUserCerts: not indirect, no shard, no subset of reasons."""
     for crls in all_of(history_wire, history):
         for crl in crls.values():
             assert crl.extensions[IDP].critical
-            assert crl.extensions[IDP].value == seq(bytes.fromhex("8101ff"))
+            name, only_user_certs = elements(crl.extensions[IDP].value)
+            assert name[0] == 0xA0
+            assert only_user_certs == bytes.fromhex("8101ff")
             assert all(CERTIFICATE_ISSUER not in line.extensions for line in crl.lines)
     newest = history.completes[-1]
     found = complete(history_wire, history, newest)
     assert {line.serial: said(line) for line in found.lines} == history.listed_at(newest)
+
+
+@pytest.mark.row("C13")
+def test_certificate_and_crl_name_one_point_by_the_same_octets(history_wire: Wire, history: History) -> None:
+    """The directory name of the certificate's distribution point, with the key's generation in it."""
+    certificate = x509.load_pem_x509_certificate((history.corp.folder / "good.pem").read_bytes())
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    (name,) = [item for item in point.full_name or () if isinstance(item, x509.DirectoryName)]
+    assert "g1" in name.value.rfc4514_string()
+    for crls in all_of(history_wire, history):
+        for crl in crls.values():
+            named = tlv(0xA0, tlv(0xA0, tlv(0xA4, name.value.public_bytes())))
+            assert elements(crl.extensions[IDP].value)[0] == named
 
 
 @pytest.mark.row("C13", "C16", "C28")
