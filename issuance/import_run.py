@@ -187,6 +187,9 @@ def follow_crl(
         current = read_imported(act.connection)[issuer.issuer_id]
         # Until now the old one counted: nobody may rely on the new one's dates before its entries are there.
         write_imported(act.connection, issuer.issuer_id, _with_crl(current, crl))
+        if current.revocations == HERE and crl.number is not None:
+            # Taken over while this was fetched: ours must not be numbered as one that is out.
+            _lift_number(act, issuer.issuer_id, crl.number)
         act.record(ChangeKind.ISSUERS, issuer_id=issuer.issuer_id, ground="CRL followed", detail=source)
         publish_issuers(act)
     return difference

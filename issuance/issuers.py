@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,11 @@ def set_policy(store: Store, issuer_id: int, policy: IssuerPolicy, now: Now) -> 
 
     Raises: PolicyViolation — illegal for the service; UnknownCertificate — no such issuer.
     """
-    policy.check(issuer_by_id(store, issuer_id).service)
+    issuer = issuer_by_id(store, issuer_id)
+    if not issuer.revokes_here:
+        # Whatever the CRLs of a CA say that revokes elsewhere is obeyed.
+        policy = replace(policy, hold=True)
+    policy.check(issuer.service)
     with store.writing(now) as act:
         act.connection.execute(
             sa.update(schema.issuer)
