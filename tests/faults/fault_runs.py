@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,9 @@ class Runs:
         prepared = self._base / f"prepared-{commit()}"
         words = [str(HERE / "fault_run.py"), str(seed), str(self._seconds), str(folder), str(prepared)]
         with (self._base / f"seed-{seed}.log").open("wb") as log:
-            process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [sys.executable, *words], stdout=log, stderr=log, start_new_session=True
+            )
         self.going.append(Going(seed, folder, process, time.monotonic()))
 
     def collect(self) -> None:
@@ -115,15 +118,14 @@ def main() -> int:
         done = {line["seed"] for line in lines if "answers" in line and not line["faults_found"]}
     seeds = [seed for seed in range(given.first_seed, given.first_seed + given.runs) if seed not in done]
     runs = Runs(given.seconds, given.results)
-    try:
-        while (seeds and not runs.failed) or runs.going:
-            while seeds and not runs.failed and len(runs.going) < given.at_a_time:
-                runs.start(seeds.pop(0))
-            runs.collect()
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        for run in runs.going:
-            run.process.wait()
+    stop: list[int] = []
+    # The first Ctrl-C lets what is under way come to its end.
+    signal.signal(signal.SIGINT, lambda number, _frame: stop.append(number))
+    while (seeds and not runs.failed and not stop) or runs.going:
+        while seeds and not runs.failed and not stop and len(runs.going) < given.at_a_time:
+            runs.start(seeds.pop(0))
+        runs.collect()
+        time.sleep(0.2)
     runs.end()
     for text in runs.failed:
         print(text)
