@@ -1,0 +1,132 @@
+"""Rows of what an issuer's policy can add to an answer: P12, P14, P19, and Q20 with keys of two kinds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from demo_service import Service, never_issued, service_of
+from installation_watch import OpenWire
+from request_octets import (
+    NULL,
+    PREFERRED_OID,
+    SHA256_OID,
+    extension,
+    get,
+    oid,
+    post,
+    request,
+    seq,
+    with_extensions,
+)
+from served_installation import Served
+from wire_client import Wire
+
+CONFIG = """
+[installation]
+state = "."
+
+[responder]
+key = "p256"
+more_keys = ["rsa2048"]
+
+[[issuer]]
+service = "CORP"
+access = "public"
+not_issued = "revoked"
+crl_id = true
+
+[[issuer]]
+service = "TWIN"
+access = "public"
+both_hashes = true
+"""
+ECDSA_SHA256, RSA_SHA256, RSA_SHA1 = "1.2.840.10045.4.3.2", "1.2.840.113549.1.1.11", "1.2.840.113549.1.1.5"
+EXTENDED_REVOKE_OID = "1.3.6.1.5.5.7.48.1.9"
+CRL_REFERENCE_OID = "1.3.6.1.5.5.7.48.1.3"
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An installation whose answers say more, by keys of two kinds."""
+    installation = Served(tmp_path_factory.mktemp("talkative"))
+    try:
+        installation.state.mkdir()
+        installation.config.write_text(CONFIG)
+        installation.run("init")
+        installation.run("demo", "--population", "20")
+        yield installation.serve(workers=1)
+    finally:
+        installation.clean_up()
+
+
+@pytest.fixture
+def corp(talkative: Served) -> Service:
+    """The service with extended revoked and references to CRLs."""
+    return service_of(talkative.state, "CORP")
+
+
+@pytest.fixture
+def policy_wire(open_wire: OpenWire, talkative: Served) -> Wire:
+    """A counting client."""
+    return open_wire(talkative)
+
+
+@pytest.mark.row("P14")
+def test_never_issued_may_be_revoked_in_the_extended_sense(policy_wire: Wire, corp: Service) -> None:
+    """certificateHold since 1970, said so by an extension that is not critical, and nothing more."""
+    reply = policy_wire.ask(post(corp.request(never_issued())))
+    said = corp.read(reply)
+    single = said.singles[0]
+    assert (single.status, single.reason) == ("revoked", "certificate_hold")
+    assert single.revoked_at == datetime(1970, 1, 1, tzinfo=UTC)
+    assert (said.extensions, single.extensions) == ((EXTENDED_REVOKE_OID,), {})
+    assert extension(EXTENDED_REVOKE_OID, NULL) in reply.body
+    assert corp.read(policy_wire.ask(post(corp.request()))).word == "good"
+
+
+@pytest.mark.row("P19")
+def test_a_revoked_certificate_names_the_crl_it_is_on(policy_wire: Wire, corp: Service) -> None:
+    """As soon as a complete CRL has it: address, number and time."""
+    until = time.monotonic() + 30
+    while True:
+        single = corp.read(policy_wire.ask(post(corp.request(corp.revoked[0])))).singles[0]
+        assert single.status == "revoked"
+        if single.extensions:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert list(single.extensions) == [CRL_REFERENCE_OID]
+    assert b"http://localhost:8080/crl/corp/g1/all/complete.crl" in single.extensions[CRL_REFERENCE_OID]
+    assert corp.read(policy_wire.ask(post(corp.request()))).singles[0].extensions == {}
+
+
+@pytest.mark.row("P12")
+def test_a_question_by_sha_1_may_be_answered_by_both(policy_wire: Wire, talkative: Served) -> None:
+    """Each status twice, by SHA-1 as asked and by SHA-256; a question by SHA-256 once."""
+    twin = service_of(talkative.state, "TWIN")
+    said = twin.read(policy_wire.ask(get(twin.request(twin.revoked[0]))))
+    assert said.word == "revoked revoked"
+    assert {single.hash_alg for single in said.singles} == {"sha1", "sha256"}
+    by_sha256 = twin.asked(algorithm=SHA256_OID)
+    other = next(single for single in said.singles if single.hash_alg == "sha256")
+    assert (other.name_hash, other.key_hash) == (by_sha256.name_hash, by_sha256.key_hash)
+    assert {single.serial for single in said.singles} == {twin.revoked[0]}
+    assert twin.read(policy_wire.ask(get(request(by_sha256.one)))).word == "good"
+
+
+@pytest.mark.row("Q20")
+def test_the_signature_is_what_the_client_prefers(policy_wire: Wire, corp: Service) -> None:
+    """The first of its list that we have; what is weak or unknown is passed over."""
+    for preferred, algorithm in (
+        ((RSA_SHA256, ECDSA_SHA256), "sha256_rsa"),
+        ((ECDSA_SHA256, RSA_SHA256), "sha256_ecdsa"),
+        ((RSA_SHA1, "2.999.1", RSA_SHA256), "sha256_rsa"),
+        ((RSA_SHA1,), "sha256_ecdsa"),
+    ):
+        wanted = extension(PREFERRED_OID, seq(*[seq(seq(oid(name))) for name in preferred]))
+        der = corp.request(extensions=with_extensions(wanted))
+        said = corp.read(policy_wire.ask(post(der)))
+        assert (said.word, said.algorithm) == ("good", algorithm)
