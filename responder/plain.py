@@ -26,6 +26,8 @@ from certstatus.errors import MalformedRequest
 PATH = b"/ocsp"
 _CONTENT_TYPE = b"application/ocsp-request"
 _LENGTH_DIGITS_MAX = 9
+# More than any client sends, and fewer than the full parser refuses.
+_LINES_MAX = 64
 _GET_START = b"GET /ocsp/"
 _POST_START = b"POST /ocsp"
 _END = b"\r\n\r\n"
@@ -127,6 +129,8 @@ def _may_become_plain(buffer: bytes) -> bool:
 
 def _read_headers(lines: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
     """Return (Content-Length, keep alive?) if every header is one that a plain request may have."""
+    if lines.count(b"\r\n") > _LINES_MAX:
+        return None
     hosts = agents = 0
     length: int | None = None
     keep_alive = is_1_1

@@ -1,5 +1,7 @@
 """The recogniser of plain requests beside aiohttp's own parser: nothing is smuggled past it.
 
+Input: octets as they are sent; or after an octet of 1 to 4 the parts of a message, so that most of what
+is tried is plain but for one thing: target, header lines, and for a POST the body, line ends between.
 Oracles: what is plain is one whole message to aiohttp too, with the same method, target, body and
 end, the same word on the connection, and no header that changes what it means; whatever follows a
 plain message begins a message of its own; each beginning of a plain message is a part of one; what
@@ -84,9 +86,29 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "post-two-lengths", post + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n00"
     yield "post-parameter", post.replace(b"request\r", b"request; a=b\r") + b"Content-Length: 1\r\n\r\n0"
     yield "head-part", get[:30]
+    yield "parts-get-10", b"\x01MFMw%2B\nAccept: */*\nConnection: keep-alive"
+    yield "parts-get", b"\x02MFMw\nUser-Agent: a\nX-Forwarded-For: ::1\nVia: 1.1 x\nConnection: close"
+    yield "parts-post-10", b"\x03\nContent-Type: application/ocsp-request\nbody"
+    yield "parts-post", b"\x04\nCONTENT-TYPE:application/ocsp-request;a=b \nDNT: 1\nKeep-Alive: 5\nbody"
     yield "folded", get.replace(b"\r\n\r\n", b"\r\nX: a\r\n b\r\n\r\n")
     yield "bare-lf", get.replace(b"\r\nHost", b"\nHost")
     yield "upgrade", get.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+
+
+def _message(data: bytes) -> bytes:
+    """Return what is sent: *data*, or a message put together from its parts."""
+    if not data or not 1 <= data[0] <= 4:
+        return data
+    target, *parts = data[1:].split(b"\n")
+    version = b" HTTP/1.0\r\n" if data[0] & 1 else b" HTTP/1.1\r\nHost: x\r\n"
+    if data[0] > 2:
+        body = parts.pop() if parts else b""
+        start = b"POST /ocsp" + target + version
+        end = b"Content-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        start, end = b"GET /ocsp/" + (target or b"MAAA") + version, b"\r\n"
+    lines = [(part if b":" in part else b"X-Y: " + part) + b"\r\n" for part in parts]
+    return start + b"".join(lines) + end
 
 
 class _Heard:
@@ -114,7 +136,8 @@ class _Heard:
 
 
 def one_input(data: bytes) -> None:
-    """Look at *data* as a lane does."""
+    """Look at a message as a lane does."""
+    data = _message(data)
     found = recognise(data, HEAD_MAX, BODY_MAX)
     if isinstance(found, Plain):
         _check_plain(data, found)

@@ -104,6 +104,7 @@ NOT_PLAIN = {
     "no Host in 1.1": GET.replace(b"Host: x\r\n", b""),
     "two Hosts": with_line(b"Host: x"),
     "two User-Agents": with_line(b"User-Agent: a", with_line(b"User-Agent: b")),
+    "more lines than anybody sends": with_line(b"\r\n".join([b"X:"] * 64)),
     "Max-Forwards": with_line(b"Max-Forwards: 1"),
     "two Hosts in 1.0": with_line(b"Host: x", GET.replace(b"1.1", b"1.0")),
     "empty Host": GET.replace(b"Host: x", b"Host:"),
