@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from interop_world import CA, World
+from interop_ca import CA
+from interop_world import World
 
 TIME_MAX_S = 60.0
 Patterns = Sequence[tuple[str, str]]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from interop_ca import CA, CASES
 from interop_clients import Answer, Client, Question
-from interop_world import CA, CASES, World
+from interop_world import World
 
 NOT_ENTITLED = "not entitled"
 STALE = "stale server"

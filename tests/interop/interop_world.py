@@ -17,15 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
-from served_installation import Served, openssl
+from imported_ca import make_existing_ca, make_old_responder
+from interop_ca import CA, CASES, HOST_NAME
+from served_installation import Served
 
 from certstatus import clock
 from certstatus.config import load_config
@@ -37,9 +37,6 @@ from issuance.issue import Issuing, issue, sign
 from issuance.issuers import issuers
 from issuance.store import Store
 
-# What TLS servers call themselves; clients are told that it is 127.0.0.1.
-HOST_NAME = "server.test"
-CASES = ("good", "revoked", "held", "unknown", "expired", "wrong issuer")
 AGE_MAX_S = 10
 CRL_VALIDITY_S = 30
 # The issuer that has two.
@@ -76,35 +73,13 @@ _ISSUERS = (
     ("CORP", "p384", 'access = "public"\nhold = true\nexpired = "last"'),
 )
 
-
-@dataclass(frozen=True, slots=True)
-class CA:
-    """One CA and its files: ``ca.pem``, ``foreign.pem``, and per case a certificate and its key."""
-
-    name: str
-    folder: Path
-    crl_place: str
-    cases: tuple[str, ...]
-    registered: bool
-    what: str
-    issuer_id: int
-
-    @property
-    def certificate(self) -> Path:
-        """The CA's own certificate."""
-        return self.folder / "ca.pem"
-
-    def anchor(self, case: str) -> Path:
-        """The CA certificate that a client of this case trusts."""
-        return self.folder / ("foreign.pem" if case == "wrong issuer" else "ca.pem")
-
-    def leaf(self, case: str) -> Path:
-        """The certificate that the case asks about."""
-        return self.folder / f"{case.replace(' ', '-')}.pem"
-
-    def key(self, case: str) -> Path:
-        """The private key of that certificate."""
-        return self.leaf(case).with_suffix(".key")
+_IMPORTED_FILES = {
+    "ca": "ca.pem",
+    "key": "ca.key",
+    "certificates": "certificates",
+    "index": "index.txt",
+    "crl": "last.crl",
+}
 
 
 class World:
@@ -136,6 +111,7 @@ class World:
             for issuer in issuers(store):
                 made = self._make_ca(store, Issuing.of(issuer, keys.private_key(issuer.issuer_id)), index_key)
                 self.cas[made.name] = made
+        self._import()
         self.entitle()
         self.served.serve("--port", str(self.port))
 
@@ -149,7 +125,8 @@ class World:
 
     def entitle(self) -> None:
         """Register this machine's own address for all that needs it."""
-        grants = [word for name in ("SIGN", "AUTH") for word in ("--grant", name)]
+        services = {ca.name.split()[0] for ca in self.cas.values() if ca.registered}
+        grants = [word for name in sorted(services) for word in ("--grant", name)]
         self.served.run("verifier", "add", "here", "--network", "127.0.0.1/32", *grants)
 
     def end_entitlement(self) -> None:
@@ -171,19 +148,6 @@ class World:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
             self.served.wait_ready()
-
-    def curl_ocsp(self, ca: str, address: str) -> str:
-        """Ask about a CA's good certificate from *address*; return the status, or the error's name."""
-        files = self.cas[ca]
-        request, response = files.folder / "asked.der", files.folder / "answered.der"
-        openssl(f"ocsp -issuer {files.certificate} -cert {files.leaf('good')} -no_nonce -reqout {request}")
-        curl = ["curl", "-sf", "--interface", address, "--data-binary", f"@{request}"]
-        header = ["-H", "Content-Type: application/ocsp-request"]
-        subprocess.run([*curl, *header, "-o", str(response), self.ocsp_url], check=True, timeout=30)
-        read = ocsp.load_der_ocsp_response(response.read_bytes())
-        if read.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-            return read.response_status.name
-        return read.certificate_status.name
 
     # --- making ------------------------------------------------------------------------------------
 
@@ -229,6 +193,34 @@ class World:
         if holds:
             self.served.run("hold", serial(made.leaf("held")))
         return made
+
+    def _import(self) -> None:
+        """Take over two CAs that openssl has kept: an RSA one, and an EC one with its old responder."""
+        with self.served.config.open("a") as config:
+            for service in ("RSA", "EC"):
+                config.write(_ISSUER.format(service=service, key="p256", more="", port=self.port))
+        self._take_over("RSA", "rsa:2048", "registered", "its own delegate")
+        self._adopt(self._take_over("EC", "P-384", "public", "the old responder's certificate"))
+
+    def _take_over(self, service: str, new_key: str, access: str, signer: str) -> CA:
+        issuer_id = len(self.served.json("issuer", "list")) + 1
+        what = f"imported, {new_key}, {access}, {signer}"
+        place = f"/crl/{service.lower()}/g1/all"
+        made = CA(service, self.folder / service, place, CASES, access == "registered", what, issuer_id)
+        make_existing_ca(made, new_key, f"http://127.0.0.1:{self.port}")
+        foreign_key = ec.generate_private_key(ec.SECP256R1())
+        write_key(made.key("wrong issuer"), foreign_key)
+        der = self._copy_under_foreign_ca(made, foreign_key)
+        write_certificate(made.leaf("wrong issuer"), x509.load_der_x509_certificate(der))
+        files = [f"--{name}={made.folder / file}" for name, file in _IMPORTED_FILES.items()]
+        words = ["--issued-list", "complete", "--access", access, "--hold"]
+        self.served.run("import", service, *files, *words)
+        self.cas[service] = made
+        return made
+
+    def _adopt(self, ca: CA) -> None:
+        certificate, key = make_old_responder(ca)
+        self.served.run("responder-cert", "adopt", str(certificate), str(key), "--service", ca.name)
 
     def _copy_under_foreign_ca(self, ca: CA, key: ec.EllipticCurvePrivateKey) -> bytes:
         """Make another CA of the same name, and its certificate with the number of our good one."""

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from interop_ca import HOST_NAME
 from interop_clients import Answer, Client, Patterns, Question, judge, run
-from interop_world import HOST_NAME, World, free_port
+from interop_world import World, free_port
 
 _START_TIME_S = 20.0
 # nginx fetches after the first handshake, for the next one; and says when what it got is of no use.
@@ -190,7 +191,7 @@ def _apache(questions: Sequence[Question], ports: Sequence[int], folder: Path) -
 
 
 def _chain(question: Question, folder: Path) -> Path:
-    path = folder / f"{question.ca.name}-{question.leaf.name}"
+    path = folder / f"{question.ca.folder.name}-{question.leaf.name}"
     path.write_bytes(question.leaf.read_bytes() + question.anchor.read_bytes())
     return path
 
