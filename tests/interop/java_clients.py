@@ -8,12 +8,12 @@ from interop_clients import Answer, Client, Patterns, Question, judge, run
 from interop_world import World
 
 BOUNCY_CASTLE = Path("/usr/share/java/bcprov.jar")
-_SOURCE = Path(__file__).with_name("PathClient.java")
+_SOURCES = [Path(__file__).with_name(name) for name in ("PathClient.java", "DeltaClient.java")]
 # The JDK asks by GET up to 255 characters of URL; what follows `?` we do not read.
 _LONG_QUERY = "?" + "long" * 64
 _PATTERNS: Patterns = (
     (r"^good$", "good"),
-    (r"^REVOKED |certificate revoked, reason|^UNSPECIFIED Certificate revocation after", "revoked"),
+    (r"^REVOKED |certificate revoked, reason|^(?:UNSPECIFIED )?Certificate revocation after", "revoked"),
     (r"revocation status is unknown|certificate revoked, details unknown", "unknown"),
     (r"^EXPIRED |Could not validate certificate: NotAfter", "expired"),
     (r"OCSP response error: UNAUTHORIZED|OCSP responder failed: 6", "unauthorized"),
@@ -26,8 +26,8 @@ _OPTIONS = {
 
 
 def compile_client(folder: Path) -> None:
-    """Compile PathClient.java into *folder*/java."""
-    said = run("javac", "-Xlint:all", "-d", folder / "java", _SOURCE)
+    """Compile both Java programs into *folder*/java."""
+    said = run("javac", "-cp", BOUNCY_CASTLE, "-d", folder / "java", *_SOURCES)
     assert "exit 0" in said, said
 
 
@@ -42,6 +42,12 @@ def ask(world: World, provider: str, lines: list[str], *, online: bool = True) -
     answers = said.splitlines()[: len(lines)]
     assert "\nexit 0" in said, said
     return [judge(line, _PATTERNS) for line in answers]
+
+
+def combine(world: World, anchor: Path, leaf: Path, crls: list[Path]) -> Answer:
+    """Have BouncyCastle judge *leaf* by these CRLs, deltas combined with their bases."""
+    path = f"{world.folder / 'java'}:{BOUNCY_CASTLE}"
+    return judge(run("java", "-cp", path, "DeltaClient", anchor, leaf, *crls).splitlines()[0], _PATTERNS)
 
 
 def _client(name: str, provider: str, mode: str) -> Client:
