@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +53,8 @@ from issuance.issuers import (
 )
 from issuance.store import Now, Store, read_clock
 
+# With the number of the process that works there behind it.
+_WORK = ".import-"
 # The only scope there is so far (``publisher.crl_scopes``).
 _SCOPE = "all"
 # CRL numbers are kept as 64-bit numbers; ours go on from the CA's last.
@@ -202,9 +206,18 @@ def _nobody(_what: str, _done: int) -> None:
     pass
 
 
+def _remove_leftovers(work_folder: Path) -> None:
+    """Remove the sheets of imports that were killed; a million rows are some hundred megabytes."""
+    for folder in work_folder.glob(f"{_WORK}*"):
+        pid = folder.name.removeprefix(_WORK).partition("-")[0]
+        if not pid.isdecimal() or not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _sheet(work_folder: Path) -> Iterator[Sheet]:
-    with tempfile.TemporaryDirectory(prefix=".import-", dir=work_folder) as folder:
+    _remove_leftovers(work_folder)
+    with tempfile.TemporaryDirectory(prefix=f"{_WORK}{os.getpid()}-", dir=work_folder) as folder:
         sheet = Sheet(Path(folder) / "sheet")
         try:
             yield sheet

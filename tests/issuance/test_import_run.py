@@ -334,6 +334,7 @@ def test_killed_at_any_piece_the_next_run_ends_it(sqlite_store: Store, keys: CAK
         assert found[text] == expected, line
     assert run(sqlite_store, keys, order).recorded is None
     assert sorted(path.name for path in keys.folder.glob("*.key")) == ["1.key"]
+    assert not list(folder.glob(".import-*"))
 
 
 def test_old_and_odd_things_are_taken_as_they_are(store: Store, keys: CAKeyFolder, tmp_path: Path) -> None:
