@@ -13,9 +13,10 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from fault_episodes import Story
 from fault_installation import FaultInstallation
@@ -45,6 +46,8 @@ class Stage:
         self.scene = scene
         self.run = Run(scene.installation, 1, pause_ms=1.5)
         self._story = Story(scene, self.run, random.Random(1))
+        # When revocations had returned that a test made by hand.
+        self.returned_ns: dict[tuple[int, int], int] = {}
 
     def act(self, fault: str) -> Report:
         """Do *fault*; return what the answers since it began were, once everything must be right again."""
@@ -66,7 +69,7 @@ class Stage:
         installation = self.scene.installation
         # In this order: whatever an answer up to then says has happened by when the store is read.
         upto_ns = time.monotonic_ns()
-        revoked_ns = self.run.revoked_ns()
+        revoked_ns = self.run.revoked_ns() | self.returned_ns
         answers = Checker(authorities(installation), [(0, histories(installation))])
         report = answers.check_folder(self.run.folder, revoked_ns, from_ns, upto_ns)
         print(f"{report.checked} answers, outcomes {dict(report.outcomes)}")
@@ -144,6 +147,112 @@ def test_serve_waits_for_a_database_that_comes_up_later(apart: Stage) -> None:
     assert apart.check(began_ns).wrong == []
 
 
+def _a_good_one(run: Run) -> tuple[int, int]:
+    """Return (issuer_id, serial) of a certificate that the writer, which must be at rest, did not revoke."""
+    told = {tuple(line.split()[:2]) for line in (run.folder / "revoked.log").read_text().splitlines()}
+    issued = [tuple(line.split()) for line in (run.folder / "issued.log").read_text().splitlines()]
+    # The newest may be held just now; those in the middle were left alone.
+    issuer_id, serial = next(item for item in issued[len(issued) // 2 :] if item not in told)
+    return int(issuer_id), int(serial, 16)
+
+
+def _revoke(
+    installation: FaultInstallation, certificate: tuple[int, int], *words: str, **environment: str
+) -> subprocess.Popen[str]:
+    """Start ``certstatus revoke``."""
+    issuer_id, serial = certificate
+    service = next(item.service for item in installation.issuers() if item.issuer_id == issuer_id)
+    return subprocess.Popen(
+        [*installation.command(), "revoke", f"{serial:032x}", "--service", service, *words],
+        env=installation.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_revoke_comes_to_an_end_though_valkey_is_away(apart: Stage) -> None:
+    """Nobody can acknowledge; when the leases have run out it returns, and nobody is told good after that."""
+    installation, valkeys = apart.scene.installation, apart.scene.valkeys
+    assert valkeys is not None
+    apart.run.pause_writing()
+    certificate = _a_good_one(apart.run)
+    began_ns = time.monotonic_ns()
+    valkeys.front.is_refusing = True
+    valkeys.front.cut()
+    try:
+        revoking = _revoke(installation, certificate, "--json")
+        output, errors = revoking.communicate(timeout=60)
+        returned_ns = time.monotonic_ns()
+        assert revoking.returncode == 0, errors
+        assert json.loads(output)["workers"]["waiting"] == []
+    finally:
+        valkeys.front.heal()
+        apart.run.resume_writing()
+    installation.wait_ready()
+    time.sleep(1)
+    apart.returned_ns[certificate] = returned_ns
+    report = apart.check(began_ns)
+    assert report.wrong == []
+
+
+def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> None:
+    """Away from the beginning: nothing is recorded, and it says why.  Away while it waits: it says that the
+    revocation stands and that nobody can tell who has applied it."""
+    installation, valkeys, postgres = apart.scene.installation, apart.scene.valkeys, apart.scene.postgres
+    assert valkeys is not None
+    assert postgres is not None
+    apart.run.pause_writing()
+    certificate = _a_good_one(apart.run)
+    service = next(item.service for item in installation.issuers() if item.issuer_id == certificate[0])
+    began_ns = time.monotonic_ns()
+    try:
+        # Frozen, so that no worker acknowledges.
+        valkeys.front.is_frozen = True
+        waiting = _revoke(installation, certificate, "--timeout", "6")
+        with postgres.connect() as connection:
+            _until(lambda: _is_revoked(connection, certificate[1]))
+        postgres.stop(signal.SIGQUIT)
+        output, errors = waiting.communicate(timeout=60)
+        assert waiting.returncode == 75, errors
+        assert f"{service} {certificate[1]:032x} revoked" in output
+        assert "it stands, but who has applied it is not known: the store's database" in output
+        refused = subprocess.run(
+            [*installation.command(), "revoke", f"{certificate[1]:032x}", "--service", service],
+            env=installation.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert refused.returncode == 75
+        assert refused.stderr.startswith("certstatus: the store's database: ")
+        assert "Traceback" not in refused.stderr
+    finally:
+        postgres.start()
+        apart.scene.mend()
+        apart.run.resume_writing()
+    installation.wait_ready()
+    time.sleep(1)
+    assert apart.check(began_ns).wrong == []
+
+
+def _until(condition: Callable[[], bool], patience_s: float = 20) -> None:
+    until = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def _is_revoked(connection: psycopg.Connection[tuple[object, ...]], serial: int) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM change JOIN certificate ON certificate.issued_seq = change.certificate_seq"
+        " WHERE change.kind = 2 AND certificate.serial = %s",
+        (f"{serial:032x}",),
+    ).fetchone()
+    connection.rollback()
+    return found is not None
+
+
 def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path) -> None:
     """With the feed stopped and the issuing machine's clock a while ahead, `revoke` returns only when no
     worker tells anybody good any more."""
@@ -155,32 +264,22 @@ def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path) -> None:
         installation.wait_ready()
         run = Run(installation, 1, pause_ms=1.5)
         run.pause_writing()
-        revoked = run.revoked_ns()
-        issued = [line.split() for line in (run.folder / "issued.log").read_text().splitlines()]
-        issuer_id, serial = next(
-            (number, text) for number, text in reversed(issued) if (int(number), int(text, 16)) not in revoked
-        )
+        certificate = _a_good_one(run)
         (feed,) = installation.processes("feed")
         os.kill(feed, signal.SIGSTOP)
         ahead = tmp_path / "ahead"
         ahead.write_bytes(struct.pack("<q", 100_000))
         began = time.monotonic()
-        service = next(item.service for item in installation.issuers() if str(item.issuer_id) == issuer_id)
-        done = subprocess.run(
-            [*installation.command(), "revoke", serial, "--service", service, "--json"],
-            env=installation.environment | {"CERTSTATUS_TEST_CLOCK": str(ahead)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        revoking = _revoke(installation, certificate, "--json", CERTSTATUS_TEST_CLOCK=str(ahead))
+        output, errors = revoking.communicate(timeout=60)
         returned_ns = time.monotonic_ns()
-        assert done.returncode == 0, done.stderr
-        assert len(json.loads(done.stdout)["workers"]["ran_out"]) == 3
+        assert revoking.returncode == 0, errors
+        assert len(json.loads(output)["workers"]["ran_out"]) == 3
         # age_max_s is 5, and the slack another 5.
         assert 10 <= time.monotonic() - began < 20
         time.sleep(1)
         run.stop_asking()
-        revoked[int(issuer_id), int(serial, 16)] = returned_ns
+        revoked = run.revoked_ns() | {certificate: returned_ns}
         checker = Checker(authorities(installation), [(0, histories(installation))])
         report = checker.check_folder(run.folder, revoked)
         assert report.wrong == []

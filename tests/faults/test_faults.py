@@ -75,11 +75,11 @@ def test_every_answer_is_right_whatever_is_done(kind: str, fault_folder: Path, p
 
 def test_an_older_backup_takes_no_revocation_back(installation: FaultInstallation) -> None:
     """After a restore of an older backup, what was published as revoked stays so, in a new epoch."""
-    run = Run(installation, SEED)
-    time.sleep(6)
+    run = Run(installation, SEED, pause_ms=1.5)
+    time.sleep(3)
     backup = installation.folder / "backup.tar"
     installation.run("backup", str(backup))
-    time.sleep(8)
+    time.sleep(5)
     run.pause_writing()
     installation.run("publish", "now")
     before = histories(installation)
@@ -90,7 +90,7 @@ def test_an_older_backup_takes_no_revocation_back(installation: FaultInstallatio
     installation.serve()
     installation.wait_ready()
     first_s = first_cut_s(installation)
-    time.sleep(5)
+    time.sleep(3)
     run.stop_asking()
     report = check(run, [(0, before), (first_s, restored)])
     assert report.wrong == []
