@@ -88,9 +88,12 @@ def test_never_issued_may_be_revoked_in_the_extended_sense(policy_wire: Wire, co
 
 
 @pytest.mark.row("P19")
-def test_a_revoked_certificate_names_the_crl_it_is_on(policy_wire: Wire, corp: Service) -> None:
+def test_a_revoked_certificate_names_the_crl_it_is_on(
+    policy_wire: Wire, corp: Service, talkative: Served
+) -> None:
     """As soon as a complete CRL has it: address, number and time."""
-    until = time.monotonic() + 30
+    talkative.run("publish", "now")
+    until = time.monotonic() + 90
     while True:
         single = corp.read(policy_wire.ask(post(corp.request(corp.revoked[0])))).singles[0]
         assert single.status == "revoked"

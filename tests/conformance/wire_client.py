@@ -59,7 +59,7 @@ class Wire:
         return self.sent > 0 and self.received > 0
 
     def connect(
-        self, timeout_s: float = 10.0, *, source: str | None = None, receive_bytes: int | None = None
+        self, timeout_s: float = 30.0, *, source: str | None = None, receive_bytes: int | None = None
     ) -> Connection:
         """Open a connection, from another local address or with a small window if so wished."""
         return Connection(self, timeout_s, source, receive_bytes)
