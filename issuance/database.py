@@ -25,6 +25,15 @@ BUSY_TIMEOUT_MS = 30_000
 # PostgreSQL ends the transaction of a writer that stops for so long with the lock in its hands.
 _IDLE_TIMEOUT_MS = 10_000
 
+# A server that is gone without a word must not be waited for until the kernel's two hours are over.
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode = WAL",
@@ -65,8 +74,15 @@ def make_engine(url: sa.URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS} -c timezone=UTC"
-    return sa.create_engine(url, connect_args={"options": options}, pool_pre_ping=True)
+    return sa.create_engine(url, connect_args=postgres_options(url), pool_pre_ping=True)
+
+
+def postgres_options(url: sa.URL) -> dict[str, str | int]:
+    """Return what every connection to PostgreSQL is made with, unless *url* itself says otherwise."""
+    options: dict[str, str | int] = {
+        "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS} -c timezone=UTC"
+    }
+    return options | {name: value for name, value in _PATIENCE.items() if name not in url.query}
 
 
 def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:

@@ -106,6 +106,7 @@ class PostgresWaiter:
     def _listening(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             _args, options = self._engine.dialect.create_connect_args(self._engine.url)
+            options.update(database.postgres_options(self._engine.url))
             self._connection = self._connect(**options, autocommit=True)
             self._connection.execute(f"LISTEN {CHANNEL}")
         return self._connection

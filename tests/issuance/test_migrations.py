@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from store_cases import START_MS, add_issuer
 
-from certstatus.errors import StoreError
+from certstatus.errors import StoreAway, StoreError
 from issuance import schema
-from issuance.database import make_engine, parse_url
+from issuance.database import make_engine, parse_url, postgres_options
 from issuance.migrations import newest_revision
 from issuance.store import Store
 
@@ -128,3 +130,16 @@ def test_passwords_are_not_in_messages() -> None:
         with pytest.raises(StoreError) as caught:
             store.state()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_database_that_never_answers_is_not_waited_for_without_end() -> None:
+    """A connection that is taken but never served ends in an error; the time can be set in the URL."""
+    url = parse_url("postgresql://u@127.0.0.1:1/d")
+    assert postgres_options(url)["connect_timeout"] == 5
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        began = time.monotonic()
+        with pytest.raises(StoreAway, match="timeout"):
+            Store.open(f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?connect_timeout=2")
+        assert time.monotonic() - began < 4.5
