@@ -105,7 +105,8 @@ else
 INTEROP_CLIENTS = openssl openssl curl curl ocsptool gnutls-bin javac default-jdk-headless \
     /usr/share/java/bcprov.jar libbcprov-java go golang-go \
     /usr/share/gocode/src/golang.org/x/crypto/ocsp golang-golang-x-crypto-dev ocspclnt libnss3-tools \
-    pki strongswan-pki /usr/lib/ipsec/plugins/libstrongswan-curl.so libstrongswan-extra-plugins \
+    pki strongswan-pki /usr/lib/ipsec/plugins/libstrongswan-openssl.so libstrongswan-standard-plugins \
+    /usr/lib/ipsec/plugins/libstrongswan-curl.so libstrongswan-extra-plugins \
     nginx nginx-light apache2 apache2-bin
 .PHONY: interop
 interop: $(VENV)/dev.stamp ## real clients against a running service

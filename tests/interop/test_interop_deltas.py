@@ -1,4 +1,9 @@
-"""Base and delta combined by those who can: newly revoked, and released from hold."""
+"""Base and delta combined by those who can: newly revoked, and released from hold.
+
+Not strongSwan: it takes a delta only beside the complete CRL of exactly the number that the delta names,
+where RFC 5280 §5.2.4 allows any later one. Ours name the oldest that is still valid, so it goes by the
+complete CRL alone.
+"""
 
 from __future__ import annotations
 
