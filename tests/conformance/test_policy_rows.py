@@ -1,4 +1,4 @@
-"""Rows of what an issuer's policy can add to an answer: P12, P14, P19, and Q20 with keys of two kinds."""
+"""Rows of what an issuer's policy can add to an answer: P12, P14, P18, P19, P25, and Q20 with two keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from demo_service import Service, never_issued, service_of
 from installation_watch import OpenWire
 from request_octets import (
@@ -23,6 +26,14 @@ from request_octets import (
 )
 from served_installation import Served
 from wire_client import Wire
+
+from certstatus import clock
+from certstatus.config import load_config
+from certstatus.publisher_key import load_index_key
+from issuance.ca_keys import CAKeyFolder
+from issuance.issue import Issuing, issue
+from issuance.issuers import issuer_of
+from issuance.store import Store
 
 CONFIG = """
 [installation]
@@ -42,9 +53,13 @@ crl_id = true
 service = "TWIN"
 access = "public"
 both_hashes = true
+expired = "last"
+cert_hash = true
 """
 ECDSA_SHA256, RSA_SHA256, RSA_SHA1 = "1.2.840.10045.4.3.2", "1.2.840.113549.1.1.11", "1.2.840.113549.1.1.5"
 EXTENDED_REVOKE_OID = "1.3.6.1.5.5.7.48.1.9"
+ARCHIVE_CUTOFF_OID = "1.3.6.1.5.5.7.48.1.6"
+CERT_HASH_OID = "1.3.36.8.3.13"
 CRL_REFERENCE_OID = "1.3.6.1.5.5.7.48.1.3"
 
 
@@ -133,3 +148,56 @@ def test_the_signature_is_what_the_client_prefers(policy_wire: Wire, corp: Servi
         der = corp.request(extensions=with_extensions(wanted))
         said = corp.read(policy_wire.ask(post(der)))
         assert (said.word, said.algorithm) == ("good", algorithm)
+
+
+@pytest.mark.row("P18")
+def test_a_status_beyond_the_end_says_since_when_such_are_kept(policy_wire: Wire, talkative: Served) -> None:
+    """A certificate that ended two days ago is answered its last status, with the CA's notBefore."""
+    twin = service_of(talkative.state, "TWIN")
+    serial = _issued_and_ended(talkative, twin.ca.not_valid_before_utc)
+    until = time.monotonic() + 30
+    while (
+        said := twin.read(policy_wire.ask(post(request(twin.asked(serial, SHA256_OID).one))))
+    ).word != "good":
+        # It reaches the worker a moment after it was recorded.
+        assert time.monotonic() < until, said
+        time.sleep(0.05)
+    cutoff = f"{twin.ca.not_valid_before_utc:%Y%m%d%H%M%SZ}".encode()
+    assert said.singles[0].extensions[ARCHIVE_CUTOFF_OID] == b"\x18\x0f" + cutoff
+    living = twin.read(policy_wire.ask(post(request(twin.asked(algorithm=SHA256_OID).one))))
+    assert ARCHIVE_CUTOFF_OID not in living.singles[0].extensions
+
+
+def _issued_and_ended(installation: Served, since: datetime) -> int:
+    config = load_config(installation.config)
+    store = Store.open(config.store_url)
+    issuer = issuer_of(store, "TWIN")
+    ca_key = CAKeyFolder(config.state / "ca").private_key(issuer.issuer_id)
+    begin_s = int(since.timestamp()) - 9 * clock.DAY_S
+    issued = issue(
+        store,
+        Issuing.of(issuer, ca_key),
+        load_index_key(config.state / "secrets" / "index.key"),
+        ec.generate_private_key(ec.SECP256R1()).public_key(),
+        begin_s * 1000,
+        not_after_s=begin_s + 7 * clock.DAY_S,
+    )
+    store.close()
+    return int.from_bytes(issued.serial, "big")
+
+
+@pytest.mark.row("P25")
+def test_an_answer_may_prove_that_the_certificate_is_known(policy_wire: Wire, talkative: Served) -> None:
+    """The SHA-256 of the certificate beside good and revoked; nothing beside unknown."""
+    twin = service_of(talkative.state, "TWIN")
+    for name, serial in (("good", twin.good[0]), ("revoked", twin.revoked[0])):
+        certificate = x509.load_pem_x509_certificate((twin.folder / f"{name}.pem").read_bytes())
+        assert certificate.serial_number == serial
+        said = twin.read(policy_wire.ask(post(request(twin.asked(serial, SHA256_OID).one))))
+        assert said.word == name
+        value = said.singles[0].extensions[CERT_HASH_OID]
+        assert value == seq(
+            seq(oid(SHA256_OID), NULL), b"\x04\x20" + certificate.fingerprint(hashes.SHA256())
+        )
+    said = twin.read(policy_wire.ask(post(request(twin.asked(never_issued(), SHA256_OID).one))))
+    assert (said.word, said.singles[0].extensions) == ("unknown", {})
