@@ -398,6 +398,9 @@ def is_excused(found: Said, alone: Said) -> bool:
     said, refused = _parted(found)
     expected, refused_alone = _parted(alone)
     every = alone.answers + alone.later
+    if found.answers + found.later == every:
+        # What is left of a body is waited for a moment, unless it is known by then to be in error.
+        return found.is_broken_off and alone.is_broken_off
     if found.waits_for_head and every[: len(said)] == said:
         more = every[len(said) :]
         if not more or (len(more) == 1 and _closes(more[0]) and _status(more[0]) >= 400):

@@ -1,6 +1,6 @@
 """Fuzzes one target after the other, and tells how many inputs each was given.
 
-    python tests/fuzz/run_fuzz.py [--seconds 600] [--keep] [TARGET ...]
+    python tests/fuzz/run_fuzz.py [--seconds 600] [--seed 0] [--keep] [TARGET ...]
 
 Each target runs under atheris in a process of its own (``fuzz_one``), and its oracles judge every
 input.  What a run has learnt is left in ``var/fuzz/<target>``, where the next one begins; an input that
@@ -65,6 +65,7 @@ def main() -> int:
     """Run; return the exit code."""
     options = argparse.ArgumentParser(description="Fuzz.")
     options.add_argument("--seconds", type=int, default=600, help="for all targets together [600]")
+    options.add_argument("--seed", type=int, default=0, help="of the mutations; 0: another each time [0]")
     options.add_argument("--keep", action="store_true", help="add what was learnt to the corpus")
     options.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     given = options.parse_args()
@@ -75,7 +76,7 @@ def main() -> int:
     print("| target | inputs | seconds | inputs/s | edges | corpus | |\n|---|---:|---:|---:|---:|---:|---|")
     figures = []
     for name in names:
-        found = run(name, max(1, given.seconds * TARGETS[name].time // shares))
+        found = run(name, max(1, given.seconds * TARGETS[name].time // shares), given.seed)
         figures.append(found)
         per_s = found.inputs / max(found.seconds, 0.001)
         word = "held" if found.held else "BROKEN"
@@ -93,7 +94,7 @@ def main() -> int:
     return 0 if held == len(figures) else 1
 
 
-def run(name: str, seconds: int) -> Figures:
+def run(name: str, seconds: int, seed: int) -> Figures:
     """Fuzz one target for so long."""
     learnt = LEARNT / name
     learnt.mkdir(parents=True, exist_ok=True)
@@ -103,12 +104,13 @@ def run(name: str, seconds: int) -> Figures:
         lines = ['"' + "".join(f"\\x{octet:02x}" for octet in word) + '"\n' for word in target.WORDS]
         words.write_text("".join(lines))
         seeds.mkdir()
-        for seed, content in target.seeds():
-            (seeds / seed).write_bytes(content)
+        for title, content in target.seeds():
+            (seeds / title).write_bytes(content)
         began_s = time.monotonic()
         done = _fuzz_one(
             name,
             f"-max_total_time={seconds}",
+            f"-seed={seed}",
             f"-dict={words}",
             f"-artifact_prefix={LEARNT}/{name}-",
             str(learnt),
