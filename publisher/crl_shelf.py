@@ -54,15 +54,20 @@ class CRLShelf:
     def read(self, scope: CRLScope, record: CRLRecord) -> ParsedCRL:
         """Read a published CRL from its file.
 
-        Raises: IntegrityError — the file has not the registered bytes; it is put out of the way, so that
-                the next attempt does without it.
+        Raises: IntegrityError — the file has not the registered bytes, or is of a scope of another name
+                (an earlier version's); it is put out of the way, so that the next attempt does without it.
         """
         path = self.path(scope, record.kind, record.number)
         content = path.read_bytes()
         if hashlib.sha256(content).digest() != record.sha256:
             path.rename(path.with_name(f".{path.name}.damaged"))
             raise IntegrityError(f"{path}: another SHA-256 than the register's")
-        return parse_certificate_list(content)
+        parsed = parse_certificate_list(content)
+        if parsed.idp_der != scope.idp_der:
+            # No base for a delta, whose scope must be the same (RFC 5280 §5.2.4).
+            path.rename(path.with_name(f".{path.name}.other-scope"))
+            raise IntegrityError(f"{path}: another issuing distribution point than its scope's")
+        return parsed
 
     def archive(self, scope: CRLScope, record: CRLRecord) -> None:
         """Copy a complete CRL into the archive, unless it is there.

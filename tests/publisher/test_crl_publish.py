@@ -25,7 +25,11 @@ from certstatus.changes import ChangeKind, first_chain
 from certstatus.config import parse_config
 from certstatus.crl_combine import combine
 from certstatus.crl_reason import CRLReason
-from certstatus.distribution_point import parse_issuing_distribution_point, read_point_name
+from certstatus.distribution_point import (
+    encode_issuing_distribution_point,
+    parse_issuing_distribution_point,
+    read_point_name,
+)
 from certstatus.errors import (
     CRLCheckFailed,
     FencedOff,
@@ -40,6 +44,7 @@ from issuance.issue import Issuing, issue
 from issuance.issuers import create_issuer, issuers, set_policy
 from issuance.revoke import find_certificate, hold, release, revoke
 from issuance.store import Store, make_epoch
+from publisher.crl_plan import Due
 from publisher.crl_publish import CRLPublisher, publish_now
 from publisher.crl_scopes import CRLScope
 
@@ -349,6 +354,27 @@ def test_damaged_base_is_not_used(sign: CRLLine, clock: Clock) -> None:
     assert alone.kind == COMPLETE
     archived = sign.state / "crl" / "archive" / "sign/g1/all/1.crl"
     assert archived.read_bytes() == sign.seen[1, COMPLETE][1]
+
+
+class _NamelessScope(CRLScope):
+    """A scope as it was before it was named."""
+
+    @property
+    def idp_der(self) -> bytes:
+        return encode_issuing_distribution_point(None, only_user_certs=True)
+
+
+def test_base_of_another_scope_is_not_used(sign: CRLLine, clock: Clock) -> None:
+    """A complete CRL whose scope had no name yet is no base; a new one takes its place, and deltas go on."""
+    sign.publisher.issue(_NamelessScope(sign.issuer), Due(True, True), sign.fence)
+    clock.pass_s(5)
+    with pytest.raises(IntegrityError):
+        sign.issue(False)
+    (alone,) = sign.issue_due()
+    assert alone.kind == COMPLETE
+    clock.pass_s(5)
+    (delta,) = sign.issue(False)
+    assert (delta.kind, delta.base_number) == (DELTA, alone.number)
 
 
 def test_lost_files_are_replaced_by_new_crls(sign: CRLLine, clock: Clock) -> None:
