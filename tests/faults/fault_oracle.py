@@ -75,6 +75,7 @@ class Report:
     """What the oracle found."""
 
     checked: int = 0
+    crls: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     given: Counter[str] = field(default_factory=Counter)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fault_crls import check_crls
 from fault_episodes import Episode, Story, answers_within, longest_silence_s
 from fault_load import Run, authorities, counted_provisions, histories
 from fault_oracle import Checker, Report
@@ -48,13 +49,14 @@ def play(scene: Scene, run: Run, seed: int, seconds: float) -> Story:
 
 
 def judge(story: Story) -> tuple[Report, list[str]]:
-    """Stop the load, put every answer before the oracle; return also what else is not as it must be."""
+    """Stop the load, put every answer and CRL before the oracle; return also all that is not right."""
     run, installation = story.run, story.scene.installation
     run.finish()
     epochs = [*story.past, (story.first_s, histories(installation))]
     report = Checker(authorities(installation), epochs).check_folder(run.folder, run.revoked_ns())
     report.answered_ns.sort()
-    return report, list(report.wrong)
+    report.crls, wrong_crls = check_crls(installation.state / "crl", authorities(installation), epochs)
+    return report, report.wrong + wrong_crls
 
 
 def summary(story: Story, report: Report, counted: int) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def summary(story: Story, report: Report, counted: int) -> dict[str, Any]:
         "scene": story.scene.kind,
         "answers": report.checked,
         "wrong": len(report.wrong),
+        "crls": report.crls,
         "outcomes": dict(report.outcomes),
         "revocations_waited_for": len(story.run.revoked_ns()),
         "provisions_given": report.checked,

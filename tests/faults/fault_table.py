@@ -76,6 +76,7 @@ without anybody's hand; what was given is counted exactly (given <= counted <= g
 | connections lost with a question on the way | {lost:,} |
 | other answers | {others} |
 | revocations waited for to the end | {waited:,} |
+| CRLs and delta CRLs checked, since the oracle looks at them | {crls:,} |
 | provisions given, counted | {given:,}, {counted:,} |
 | longest silence in a run: median, greatest | {silence} s |
 {failed}
@@ -122,6 +123,7 @@ def page(lines: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
         lost=outcomes["LOST"],
         others=_others(outcomes),
         waited=total("revocations_waited_for"),
+        crls=sum(line.get("crls", 0) for line in lines),
         given=total("provisions_given"),
         counted=total("provisions_counted"),
         silence=_of([line["silence_s"] for line in lines]),

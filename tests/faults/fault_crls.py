@@ -1,0 +1,76 @@
+"""The oracle for CRLs: every one published during a run, complete or delta, against the store's log.
+
+A complete CRL lists exactly what was revoked at its thisUpdate; a delta, what changed since its base.
+Times on CRLs are whole seconds, so within that second any state a certificate had is right.
+Knows: the files and the change log.  Uses ``cryptography``, not our own reader.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from fault_oracle import GOOD, UNKNOWN, Histories, State
+
+_REMOVED = "removeFromCRL"
+
+
+def check_crls(
+    folder: Path, authorities: dict[int, x509.Certificate], epochs: list[tuple[int, Histories]]
+) -> tuple[int, list[str]]:
+    """Return how many CRLs are below *folder*, and what is wrong with them."""
+    by_name = {certificate.subject: number for number, certificate in authorities.items()}
+    found = {path: x509.load_der_x509_crl(path.read_bytes()) for path in sorted(folder.rglob("*.crl"))}
+    completes = {
+        (by_name[crl.issuer], _number(crl)): crl for crl in found.values() if _base_number(crl) is None
+    }
+    wrong = []
+    for path, crl in found.items():
+        issuer_id = by_name[crl.issuer]
+        if not crl.is_signature_valid(authorities[issuer_id].public_key()):  # type: ignore[arg-type]
+            wrong.append(f"{path.name}: its signature")
+            continue
+        entries = {entry.serial_number: _state(entry) for entry in crl}
+        base_number = _base_number(crl)
+        if base_number is not None:
+            base = completes.get((issuer_id, base_number))
+            if base is None:
+                # Deleted since, as bases nobody needs any more are.
+                continue
+            entries = {entry.serial_number: _state(entry) for entry in base} | entries
+        moment_s = int(crl.last_update_utc.timestamp())
+        histories = [item for first_s, item in epochs if first_s <= moment_s][-1]
+        wrong += [f"{path.name}: {text}" for text in _differences(histories, issuer_id, moment_s, entries)]
+    return len(found), wrong
+
+
+def _differences(histories: Histories, issuer_id: int, moment_s: int, entries: dict[int, State]) -> list[str]:
+    known = {serial for number, serial in histories.states if number == issuer_id}
+    wrong = [f"{serial:x} is on it and was never issued" for serial in entries.keys() - known]
+    for serial in known:
+        allowed = histories.allowed(issuer_id, serial, moment_s)
+        said = entries.get(serial, GOOD)
+        if said not in allowed and not (said == GOOD and UNKNOWN in allowed):
+            wrong.append(f"{serial:x}: says {said} at {moment_s}, was {allowed}")
+    return wrong
+
+
+def _state(entry: x509.RevokedCertificate) -> State:
+    try:
+        reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
+    except x509.ExtensionNotFound:
+        reason = None
+    if reason == _REMOVED:
+        return GOOD
+    return ("REVOKED", int(entry.revocation_date_utc.timestamp()), reason)
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def _base_number(crl: x509.CertificateRevocationList) -> int | None:
+    try:
+        return crl.extensions.get_extension_for_class(x509.DeltaCRLIndicator).value.crl_number
+    except x509.ExtensionNotFound:
+        return None
