@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from certstatus.changes import ChangeKind, fingerprint
+from certstatus.der import integer_content
 from certstatus.errors import IllegalTransition, IntegrityError, PolicyViolation
 from issuance import profiles, schema
 from issuance.act import Act
@@ -132,7 +133,7 @@ def sign(
     if certificate.issuer.public_bytes() != issuer.name_der:
         raise IntegrityError(f"issuer {issuer.issuer_id}: its name came out in another encoding")
     return SignedCertificate(
-        profiles.serial_octets(certificate.serial_number),
+        integer_content(certificate.serial_number),
         certificate.public_bytes(serialization.Encoding.DER),
         hashlib.sha256(_spki(public_key)).digest(),
         now_s,

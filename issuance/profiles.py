@@ -53,11 +53,6 @@ def new_serial() -> int:
     return int.from_bytes(bytes([first]) + secrets.token_bytes(_SERIAL_OCTETS - 1), "big")
 
 
-def serial_octets(serial: int) -> bytes:
-    """Return the content octets of *serial* as a DER INTEGER: minimal, two's complement."""
-    return serial.to_bytes(serial.bit_length() // 8 + 1, "big", signed=True)
-
-
 def ca_name(service: str, organization: str, unit: str) -> x509.Name:
     """Return the issuer's name; all generations of a service share it byte for byte."""
     return x509.Name(

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.crl_reason import CRLReason
-from issuance import profiles
+from certstatus.der import integer_content
 from issuance.issuers import IssuerRecord
 
 
@@ -141,7 +141,7 @@ def _follow(state: PublishedState, crl: x509.CertificateRevocationList, which: _
         # A complete CRL lists all holds there are; revocations stay whatever later lists say.
         state.held.clear()
     for entry in crl:
-        serial = profiles.serial_octets(entry.serial_number)
+        serial = integer_content(entry.serial_number)
         reason = _reason(entry)
         if reason == CRLReason.REMOVE_FROM_CRL:
             state.held.pop(serial, None)

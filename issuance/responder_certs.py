@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from certstatus.certificate_request import read_request
 from certstatus.changes import ChangeKind
+from certstatus.der import integer_content
 from certstatus.errors import IllegalTransition, NotEntitled, PolicyViolation, UnknownCertificate
 from issuance import profiles, schema
 from issuance.act import Act, RecordedChange
@@ -153,7 +154,7 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
         act.connection.execute(
             sa.insert(table).values(
                 issuer_id=issuer.issuer_id,
-                serial=profiles.serial_octets(certificate.serial_number).hex(),
+                serial=integer_content(certificate.serial_number).hex(),
                 host=request.host,
                 request_sha256=digest,
                 certificate_der=der,
@@ -175,7 +176,7 @@ def record_adopted(store: Store, issuer_id: int, host: str, certificate_der: byt
     issuer_by_id(store, issuer_id)
     certificate = x509.load_der_x509_certificate(certificate_der)
     digest = hashlib.sha256(certificate_der).digest()
-    serial = profiles.serial_octets(certificate.serial_number).hex()
+    serial = integer_content(certificate.serial_number).hex()
     table = schema.responder_certificate
     with store.writing(now) as act:
         known = act.connection.execute(

@@ -37,6 +37,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from certstatus import oid
 from certstatus.cert_id import responder_key_hash
 from certstatus.certificate_request import CertificateRequest, read_request, request_digest
+from certstatus.der import integer_content
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
@@ -451,9 +452,7 @@ def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
 
 
 def _serial(certificate: x509.Certificate) -> str:
-    number = certificate.serial_number
-    # The INTEGER's content octets: a leading zero octet when the first bit is set.
-    return number.to_bytes(number.bit_length() // 8 + 1, "big").hex()
+    return integer_content(certificate.serial_number).hex()
 
 
 def _stem(issuer_id: int, certificate: x509.Certificate, *, is_adopted: bool = False) -> str:

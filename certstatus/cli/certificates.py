@@ -12,6 +12,7 @@ import click
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
 from certstatus.crl_reason import CRLReason
+from certstatus.der import integer_content
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,9 +33,7 @@ def serial_octets(text: str) -> bytes:
         number = int(text.replace(":", "").replace(" ", ""), 16)
     except ValueError as exc:
         raise click.BadParameter(f"{text!r} is not a hexadecimal number") from exc
-    if number < 0:
-        raise click.BadParameter("a serial number is not negative")
-    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+    return integer_content(number)
 
 
 service_option = click.option("--service", help="SIGN, AUTH or another service's name.")

@@ -20,6 +20,7 @@ from served_installation import Served, openssl
 
 from certstatus import __version__
 from certstatus.cli import cli
+from certstatus.cli.certificates import serial_octets
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,15 @@ def test_issue_show_revoke_and_ask_again(served: Served, tmp_path: Path) -> None
     again = served.run("revoke", serial, expect=77)
     assert again.stdout == ""
     assert len(again.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [("01", "01"), ("7f", "7f"), ("80", "0080"), ("00:FF:00", "00ff00"), ("-80", "80"), ("-81", "ff7f")],
+)
+def test_a_serial_number_is_taken_as_other_programs_print_it(text: str, octets: str) -> None:
+    """With colons or without, and with the minus that an imported CA's may have."""
+    assert serial_octets(text).hex() == octets
 
 
 def _wait_until_answered(served: Served, pem: Path, ca: Path, status: str) -> None:
