@@ -22,11 +22,10 @@ from pathlib import Path
 import redis
 
 from certstatus import clock
-from certstatus.config import Config, load_config
+from certstatus.config import Config
 from certstatus.errors import CertStatusError, LeaseHeld, StoreError
 from certstatus.feed_keys import FeedKeys
-from certstatus.private_valkey import valkey_url
-from certstatus.valkey import connect
+from certstatus.status_file import write_status
 from issuance.ca_keys import CAKeyFolder
 from issuance.store import Store
 from publisher.certificate_requests import CertificateRequests
@@ -34,10 +33,9 @@ from publisher.crl_poll import CRLPoll
 from publisher.crl_publish import CRLPublisher, crl_lease
 from publisher.crl_scopes import CRLScope
 from publisher.lease import SHORT_LEASE_MS, PublisherLease, held
-from publisher.process import log_to_stderr, stop_on_signals
+from publisher.process import run_process
 from publisher.provisions import REPORTS_AT_ONCE, drain
 from publisher.snapshots import Snapshots
-from publisher.status_file import write_status
 from publisher.task import Task
 
 log = logging.getLogger(__name__)
@@ -250,22 +248,13 @@ class Builder:
         )
 
 
-def main(config_path: Path, stop: threading.Event | None = None) -> int:
-    """Run a builder until *stop* (by default: until a signal); return the exit code."""
-    log_to_stderr("builder")
-    stop = stop or stop_on_signals()
-    try:
-        config = load_config(config_path)
-        with Store.open(config.store_url) as store:
-            valkey = connect(valkey_url(config), _VALKEY_ANSWER_S)
-            try:
-                Builder(store, valkey, config).run(stop)
-            finally:
-                valkey.close()
-    except CertStatusError as exc:
-        log.error("%s", exc)
-        return exc.exit_code
-    return 0
+def main(config_path: Path) -> int:
+    """Run a builder until a signal; return the exit code."""
+    return run_process("builder", config_path, _VALKEY_ANSWER_S, _work)
+
+
+def _work(store: Store, valkey: redis.Redis, config: Config, stop: threading.Event) -> None:
+    Builder(store, valkey, config).run(stop)
 
 
 if __name__ == "__main__":

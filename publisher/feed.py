@@ -34,10 +34,10 @@ from certstatus.config import Config
 from certstatus.errors import CertStatusError, FeedError
 from certstatus.feed_keys import RAISE, FeedKeys
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
+from certstatus.status_file import write_status
 from issuance.lease_watch import LeaseWatch
 from issuance.store import BeatBasis, PackedChange, Publication, Store, WorkerLease
 from publisher.lease import FEED_LEASE_MS, PublisherLease
-from publisher.status_file import write_status
 from publisher.stream import Stream, StreamAhead
 from publisher.twins import TwinWatch
 from publisher.worker_acks import AckReading, confirm, read_acks, without

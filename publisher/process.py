@@ -1,4 +1,8 @@
-"""What the publisher's two processes share: one log line per event to stderr, stopping on signals."""
+"""What the publisher's two processes share: how they start, stop and log.
+
+Knows: opening the store of record and Valkey, and which exit code an error is.
+Does not know: what either process does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,41 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from certstatus.config import Config, load_config
+from certstatus.errors import CertStatusError
+from certstatus.private_valkey import valkey_url
+from certstatus.valkey import connect
+from issuance.store import Store
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[Store, redis.Redis, Config, threading.Event], None]
+
+
+def run_process(name: str, config_path: Path, valkey_answer_s: float, work: Work) -> int:
+    """Do *work*, which is to end at the event it is given, set by SIGTERM or SIGINT; return the exit code.
+
+    *valkey_answer_s*: a server that does not answer for so long is treated as gone.
+    """
+    log_to_stderr(name)
+    stop = stop_on_signals()
+    try:
+        config = load_config(config_path)
+        with Store.open(config.store_url) as store:
+            valkey = connect(valkey_url(config), valkey_answer_s)
+            try:
+                work(store, valkey, config, stop)
+            finally:
+                valkey.close()
+    except CertStatusError as exc:
+        log.error("%s", exc)
+        return exc.exit_code
+    return 0
 
 
 def log_to_stderr(name: str) -> None:

@@ -8,7 +8,6 @@ Does not know: how to answer anybody; workers do, and go on without it for a lon
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from certstatus.errors import CertStatusError, FeedError
 from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public
+from certstatus.status_file import write_status
 from certstatus.valkey import connect
 from responder.certificate_renewal import CertificateRenewal, IssuerStanding
 from responder.counter_drain import CounterDrain, DrainStatus
@@ -102,7 +102,7 @@ class HostAgent:
             self._note(f"Valkey: {exc}")
         except FeedError as exc:
             self._note(str(exc))
-        self._write_status(now_s)
+        self._note_status(now_s)
 
     def last_drain(self) -> None:
         """Go on until every counter is acknowledged, or for ``LAST_DRAIN_S``."""
@@ -133,7 +133,7 @@ class HostAgent:
                 log.info("all is well again")
             self._problem = problem
 
-    def _write_status(self, now_s: int) -> None:
+    def _note_status(self, now_s: int) -> None:
         standing = self._renewal.standing(self._issuers, now_s)
         content: dict[str, Any] = {
             "pid": os.getpid(),
@@ -144,7 +144,7 @@ class HostAgent:
             "certificates": [_certificate_status(item) for item in standing],
             "counters": dataclasses.asdict(self._drained),
         }
-        _replace(self._status_path, json.dumps(content, sort_keys=True).encode())
+        write_status(self._status_path, content)
 
 
 def _certificate_status(item: IssuerStanding) -> dict[str, Any]:
@@ -160,17 +160,6 @@ def _certificate_status(item: IssuerStanding) -> dict[str, Any]:
         "not_after_s": signer.not_after_s if signer else None,
         "renew_at_s": signer.renew_at_s if signer else None,
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a status file; it says nothing worth an fsync each second."""
-    neighbour = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        neighbour.write_bytes(content)
-        neighbour.replace(path)
-    except OSError as exc:
-        log.warning("%s: %s", path, exc.strerror)
 
 
 def main(config_path: Path) -> int:

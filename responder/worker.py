@@ -25,7 +25,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
-import json
 import logging
 import os
 import resource
@@ -47,6 +46,7 @@ from certstatus.counters import Provision
 from certstatus.errors import CertStatusError, ConfigError
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public, load_index_key
+from certstatus.status_file import write_status
 from responder.answer import AnswerPath, Limits
 from responder.app import Application
 from responder.asker import Askers
@@ -232,7 +232,7 @@ class Worker:
         await asyncio.to_thread(self.follower.stop, _FAREWELL_S)
         self.desk.close()
         self.counting.close()
-        self.write_status()
+        self.note_status()
 
     def reload(self) -> None:
         """Read keys and limits anew; what is wrong with them is logged, and the old ones stay."""
@@ -292,17 +292,11 @@ class Worker:
         # Neither lane makes cycles that we know of.  Of those we do not know, whatever one second made
         # and left is found here, at the cost of that second's objects (a few ms in the worst).
         gc.collect(0)
-        self.write_status()
+        self.note_status()
 
-    def write_status(self) -> None:
-        """Replace the status file; a full disk is no reason to stop answering."""
-        path = self.config.state / "run" / f"worker-{self.slot}.json"
-        neighbour = path.with_suffix(".json.new")
-        try:
-            neighbour.write_text(json.dumps(self.status()))
-            neighbour.rename(path)
-        except OSError as exc:
-            log.warning("%s: %s", path, exc.strerror)
+    def note_status(self) -> None:
+        """Replace the status file."""
+        write_status(self.config.state / "run" / f"worker-{self.slot}.json", self.status())
 
     def status(self) -> dict[str, Any]:
         """Return what stands in the status file (see the module's description)."""

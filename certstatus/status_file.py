@@ -2,7 +2,7 @@
 
 Knows: replacing the file so that a reader never sees half of it.  Not durable on purpose: after a
 crash it says nothing worth keeping, and an fsync each second would hold up a beat.
-Does not know: who reads it.
+Does not know: what a process says, or who reads it (``responder/run_status.py``).
 """
 
 from __future__ import annotations
