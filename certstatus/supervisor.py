@@ -17,6 +17,7 @@ Does not know: what they do; it reads no store and no Valkey, and nothing it doe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
 import json
@@ -29,7 +30,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -58,6 +59,7 @@ _TICK_S = 0.1
 CA_PASSPHRASE = "CERTSTATUS_CA_PASSPHRASE"
 _READY_TIME_S = 0.5
 _LOGS_LOOKED_AT_S = 60.0
+_ROOM_LOOKED_FOR_S = 1.0
 # Keys that open sockets hold on to: a change of them needs a new start.
 _BOUND_KEYS = ("bind", "port", "tls_port", "admin_bind", "admin_port", "workers")
 
@@ -130,7 +132,10 @@ class Supervisor:
             wake = stack.enter_context(self._caught_signals())
             _allow_many_connections()
             self._end_leftovers()
-            self.children = self._plan(stack)
+            planned = self._plan(stack)
+            if not self._wait_for_room(wake):
+                return
+            self.children = planned
             self._say(f"starting {', '.join(child.name for child in self.children)}")
             try:
                 self._watch(wake)
@@ -139,6 +144,25 @@ class Supervisor:
                 self._stop_all(wake)
 
     # --- preparing ---------------------------------------------------------------------------------
+
+    def _wait_for_room(self, wake: int) -> bool:
+        """Write the configuration as running, on a full disk as soon as there is room; False: told to stop.
+
+        Raises: OSError — it cannot be written, for another reason.
+        """
+        said = False
+        while not self._is_told_to_stop():
+            try:
+                self._write_config()
+                return True
+            except OSError as exc:
+                if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                if not said:
+                    self._say(f"{self._config_path}: {exc.strerror}; waiting for room")
+                said = True
+            self._wait(wake, _ROOM_LOOKED_FOR_S)
+        return False
 
     def _end_leftovers(self) -> None:
         """End what an earlier supervisor started and could not stop."""
@@ -168,7 +192,6 @@ class Supervisor:
                 workers=count,
             ),
         )
-        self._write_config()
         children = [self._valkey_child()] if is_private else []
         if self._part != RESPONDER:
             # Started again instead of told of a change: a second without beats harms nobody.
@@ -250,13 +273,19 @@ class Supervisor:
             return
         running, wanted = self.config.responder, config.responder
         kept = {name: getattr(running, name) for name in _BOUND_KEYS}
+        before = self.config
         self.config = replace(
             config,
-            installation=self.config.installation,
-            valkey=self.config.valkey,
+            installation=before.installation,
+            valkey=before.valkey,
             responder=replace(wanted, **kept),
         )
-        self._write_config()
+        try:
+            self._write_config()
+        except OSError as exc:
+            self.config = before
+            self._say(f"configuration not taken over: {self._config_path}: {exc.strerror}")
+            return
         for child in self.children:
             if child.process is not None and child.hangup is not None:
                 child.process.send_signal(child.hangup)
@@ -499,8 +528,10 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
             raise AlreadyServed(f"{path.parent} is served already, by process {holder or '?'}") from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Only what a message names its holder by; a full disk may keep it away.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

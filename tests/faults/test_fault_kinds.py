@@ -119,6 +119,29 @@ def test_one_installation_alone(alone: Stage, fault: str) -> None:
     alone.act(fault)
 
 
+def test_serve_waits_for_room_on_a_full_disk(alone: Stage) -> None:
+    """Started while its disks are full it does not give up, says what it waits for, and is ready once there
+    is room, however slowly that comes back."""
+    installation, disks = alone.scene.installation, alone.scene.disks
+    began_ns = time.monotonic_ns()
+    assert installation.stop() == 0
+    said = len(installation.said())
+    for disk in disks.values():
+        disk.fill()
+    try:
+        installation.serve()
+        _until(lambda: "No space left on device; waiting for room" in installation.said()[said:])
+        disks["store"].free()
+        _until(lambda: "starting valkey" in installation.said()[said:])
+        # Longer than five false starts take.
+        time.sleep(8)
+    finally:
+        alone.scene.mend()
+    installation.wait_ready()
+    installation.wait_all_ready()
+    assert alone.check(began_ns).wrong == []
+
+
 @pytest.mark.parametrize("fault", _APART)
 def test_one_installation_whose_servers_are_elsewhere(apart: Stage, fault: str) -> None:
     """No wrong answer, ready again by itself, counted exactly, whatever happens to its servers."""
