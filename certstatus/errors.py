@@ -8,6 +8,7 @@ is counted; rendering happens in one place per surface (``responder/answer.py``,
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 # OCSPResponseStatus, RFC 6960 §4.2.1 (4 is not used).
@@ -155,6 +156,11 @@ class BackupDamaged(IntegrityError):
     exit_code = EXIT_DATA
 
 
+def printable(name: object) -> str:
+    """Return a file's name as text that can be written anywhere, octets that are no UTF-8 as \\xff."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+
+
 class ImportRefused(CertStatusError):
     """A file of a CA that is to be imported is not what it must be; nothing was imported.
 
@@ -164,9 +170,9 @@ class ImportRefused(CertStatusError):
     exit_code = EXIT_DATA
 
     def __init__(self, file: object, line: int, field: str, what: str) -> None:
-        place = f"{file}, line {line}" if line else f"{file}"
+        self.file = printable(file)
+        place = f"{self.file}, line {line}" if line else self.file
         super().__init__(f"{place}: {field}: {what}")
-        self.file = str(file)
         self.line = line
         self.field = field
 

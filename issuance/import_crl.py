@@ -58,13 +58,14 @@ def check_crl(crl_der: bytes, spki_der: bytes, now_s: int, source: object) -> Fo
     Raises: ImportRefused — not DER, another CA's, a delta or a part, from the future, or an entry that
             no complete CRL can have.
     """
+    # The signature before everything else: what another CA says is none of this one's fields, and what
+    # anybody may have sent is not taken apart, which needs many times its size.
+    if not _is_signed_by(crl_der, spki_der, source):
+        raise ImportRefused(source, 0, "signature", "not one of this CA's key")
     try:
         parsed = parse_certificate_list(crl_der)
     except DERError as exc:
         raise ImportRefused(source, 0, "CRL", f"not DER: {exc}") from exc
-    # The signature before everything else: what another CA says is none of this one's fields.
-    if not _is_signed_by(crl_der, spki_der):
-        raise ImportRefused(source, 0, "signature", "not one of this CA's key")
     if parsed.base_number is not None or parsed.extension(oid.DELTA_CRL_INDICATOR) is not None:
         raise ImportRefused(source, 0, "delta CRL indicator", "a delta, a complete CRL is needed")
     _check_scope(parsed, source)
@@ -85,11 +86,15 @@ def check_crl(crl_der: bytes, spki_der: bytes, now_s: int, source: object) -> Fo
     )
 
 
-def _is_signed_by(crl_der: bytes, spki_der: bytes) -> bool:
+def _is_signed_by(crl_der: bytes, spki_der: bytes, source: object) -> bool:
     key = serialization.load_der_public_key(spki_der)
     assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
     try:
-        return x509.load_der_x509_crl(crl_der).is_signature_valid(key)
+        crl = x509.load_der_x509_crl(crl_der)
+    except ValueError as exc:
+        raise ImportRefused(source, 0, "CRL", f"not DER: {exc}") from exc
+    try:
+        return crl.is_signature_valid(key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
 

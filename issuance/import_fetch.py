@@ -8,12 +8,15 @@ Source: RFC 9110 §13 (conditional requests); RFC 5280 §8 (https to fetch a CRL
 from __future__ import annotations
 
 import http.client
+import socket
+import threading
 import urllib.error
 import urllib.request
-from typing import NamedTuple
+from contextlib import suppress
+from types import TracebackType
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from certstatus import clock
 from certstatus.errors import ImportRefused
 
 _ANSWER_S = 10.0
@@ -47,10 +50,12 @@ def fetch_crl(url: str, before: Fetched | None = None) -> Fetched | None:
         headers["If-None-Match"] = before.etag
     if before is not None and before.last_modified:
         headers["If-Modified-Since"] = before.last_modified
-    until_s = clock.monotonic_s() + _TOTAL_S
     try:
-        with _opener().open(urllib.request.Request(url, headers=headers), timeout=_ANSWER_S) as answer:
-            content = _read(answer, url, until_s)
+        with (
+            _Deadline(_TOTAL_S) as deadline,
+            _opener(deadline).open(urllib.request.Request(url, headers=headers), timeout=_ANSWER_S) as answer,
+        ):
+            content = _read(answer, url, deadline)
             return Fetched(content, answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", ""))
     except urllib.error.HTTPError as exc:
         with exc:
@@ -62,12 +67,70 @@ def fetch_crl(url: str, before: Fetched | None = None) -> Fetched | None:
         raise ImportRefused(url, 0, "answer", str(exc) or type(exc).__name__) from exc
 
 
-def _opener() -> urllib.request.OpenerDirector:
+class _Deadline:
+    """The end of one fetch: then its connections are cut off, wherever it is.
+
+    A timeout of the socket does not do, for each octet that comes begins it anew.
+    """
+
+    def __init__(self, total_s: float) -> None:
+        self.is_over = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(total_s, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _exc: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def watch(self, connection: socket.socket) -> None:
+        """Cut *connection* off, too.  Raises: TimeoutError — it is over."""
+        with self._lock:
+            if self.is_over:
+                connection.close()
+                raise TimeoutError("the time is over")
+            self._sockets.append(connection)
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.is_over = True
+            for connection in self._sockets:
+                with suppress(OSError):
+                    # Of the socket below TLS: the reader sees the end of it, and nothing is torn from it.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
     """Return an opener that knows http and https only: no files, no ftp, no proxies from the environment."""
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.watch(self.sock)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            deadline.watch(self.sock)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Plain, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Secure, req)
+
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        PlainHandler(),
+        SecureHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
@@ -77,16 +140,17 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _read(answer: http.client.HTTPResponse, url: str, until_s: float) -> bytes:
+def _read(answer: http.client.HTTPResponse, url: str, deadline: _Deadline) -> bytes:
     blocks: list[bytes] = []
     size = 0
     while block := answer.read1(_BLOCK):
         size += len(block)
         if size > BYTES_MAX:
             raise ImportRefused(url, 0, "answer", f"over {BYTES_MAX} bytes")
-        if clock.monotonic_s() > until_s:
-            raise ImportRefused(url, 0, "answer", f"not complete after {_TOTAL_S:.0f} s")
         blocks.append(block)
+    if deadline.is_over:
+        # Cut off, it looks like an answer that has ended.
+        raise ImportRefused(url, 0, "answer", f"not complete after {_TOTAL_S:.0f} s")
     if answer.length:
         raise ImportRefused(url, 0, "answer", f"cut off, {answer.length} bytes are missing")
     return b"".join(blocks)

@@ -7,11 +7,12 @@ Does not know: what is recorded of it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from certstatus.errors import ImportRefused
+from certstatus.errors import ImportRefused, printable
 from issuance.import_ca import CAToImport
 from issuance.import_certificate import FieldError, is_issued_by, read_certificate
 from issuance.import_crl import ForeignCRL
@@ -59,14 +60,14 @@ def read_sources(sheet: Sheet, ca: CAToImport, sources: Sources, progress: Progr
         _read_certificates(sheet, ca, path, read, progress)
     if sources.index_txt is not None:
         for item in read_index_txt(sources.index_txt):
-            sheet.add_index_line(item, str(sources.index_txt))
+            sheet.add_index_line(item, printable(sources.index_txt))
             read.index_lines += 1
             if read.index_lines % _TOLD_EVERY == 0:
                 progress("reading index.txt", read.index_lines)
         progress("reading index.txt", read.index_lines)
     if sources.crl is not None:
         for entry in sources.crl.entries:
-            sheet.add_crl_entry(entry, sources.crl_name)
+            sheet.add_crl_entry(entry, printable(sources.crl_name))
             read.crl_entries += 1
     return read
 
@@ -92,7 +93,7 @@ def _read_certificates(
                     f"certificate {fields.serial.hex()} was not issued by the CA in {ca.path}",
                 )
             read.names_der.add(fields.issuer_der)
-            sheet.add_certificate(fields, piece.der, str(path), piece.line)
+            sheet.add_certificate(fields, piece.der, printable(path), piece.line)
             read.certificates += 1
             if read.certificates % _TOLD_EVERY == 0:
                 progress("reading certificates", read.certificates)
@@ -102,13 +103,28 @@ def _read_certificates(
 
 
 def _files(given: Path, read: FilesRead) -> Iterator[Path]:
+    """Yield the certificates' files below *given*, or itself.
+
+    Raises: ImportRefused — a folder in it cannot be read: what is not read must not be taken for not there.
+    """
     if not given.is_dir():
         yield given
         return
-    for path in sorted(given.rglob("*")):
-        if not path.is_file():
-            continue
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            yield path
-        else:
-            read.passed_over += 1
+    for folder, folders, names in os.walk(given, onerror=_refuse):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            # A link that leads nowhere is opened as well, to say so.
+            is_file = path.is_file() or path.is_symlink()
+            if is_file and path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield path
+            else:
+                read.passed_over += 1
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                # Not followed, for it may lead back.
+                read.passed_over += 1
+
+
+def _refuse(error: OSError) -> None:
+    raise ImportRefused(error.filename, 0, "folder", error.strerror or str(error)) from error

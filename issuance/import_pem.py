@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from certstatus.errors import ImportRefused
 
@@ -20,6 +20,8 @@ _END = b"-----END "
 _DASHES = b"-----"
 # Far above any certificate, and what keeps a damaged bundle from being read whole into memory.
 _PIECE_OCTETS_MAX = 1 << 30
+# PEM has 64 characters a line; what is no PEM may have no lines at all.
+_LINE_OCTETS_MAX = 1 << 20
 
 
 class Piece(NamedTuple):
@@ -42,16 +44,26 @@ def read_pieces(path: Path) -> Iterator[Piece]:
                 raise ImportRefused(path, 0, "content", "the file is empty")
             file.seek(0)
             if first == b"\x30":
-                yield Piece("", file.read(), 0)
+                content = file.read(_PIECE_OCTETS_MAX + 1)
+                if len(content) > _PIECE_OCTETS_MAX:
+                    raise ImportRefused(path, 0, "content", f"over {_PIECE_OCTETS_MAX} octets")
+                yield Piece("", content, 0)
                 return
             found = False
-            for piece in _read_pem(path, enumerate(file, 1)):
+            for piece in _read_pem(path, _lines(path, file)):
                 found = True
                 yield piece
     except OSError as exc:
         raise ImportRefused(path, 0, "file", exc.strerror or str(exc)) from exc
     if not found:
         raise ImportRefused(path, 0, "content", "neither PEM nor DER")
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(iter(lambda: file.readline(_LINE_OCTETS_MAX), b""), 1):
+        if len(line) == _LINE_OCTETS_MAX:
+            raise ImportRefused(path, number, "line", f"over {_LINE_OCTETS_MAX - 1} octets")
+        yield number, line
 
 
 def _read_pem(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[Piece]:

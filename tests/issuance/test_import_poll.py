@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from store_cases import INDEX_KEY
 
 from certstatus.errors import ImportRefused
 from certstatus.publisher_key import SECRET_MODE
+from issuance import import_fetch
 from issuance.ca_keys import CAKeyFolder
 from issuance.import_fetch import fetch_crl
 from issuance.issuers import issuer_of
@@ -143,3 +147,36 @@ def test_only_http_is_followed_and_only_whole_answers_are_taken(server: CRLServe
     assert first is not None
     assert first.content == server.content
     assert fetch_crl(server.url, first) is None
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_an_answer_that_never_ends_is_cut_off(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An octet now and then, in status line, header, body or chunk size: over when the time is."""
+    monkeypatch.setattr(import_fetch, "_TOTAL_S", 0.5)
+    let_go = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1000)
+            connection.sendall(begun)
+            while not let_go.wait(0.05):
+                connection.sendall(b"0")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        began_s = time.monotonic()
+        with pytest.raises(ImportRefused, match="answer: "):
+            fetch_crl(f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+        assert time.monotonic() - began_s < 8
+        let_go.set()
+        thread.join()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from import_cases import DER, END_S, NOW_S, PEM, OldCA, dump, revoked_line, run, utc_time, valid_line
 
+from certstatus.der import sequence, tlv
 from certstatus.errors import CertStatusError, ImportRefused, PolicyViolation
 from issuance.ca_keys import CAKeyFolder
+from issuance.import_files import FilesRead, _files
 from issuance.import_run import ImportOrder
 from issuance.store import Store
 
@@ -74,6 +78,13 @@ def empty_folder(old: OldCA) -> Path:
     path = old.folder / "empty"
     path.mkdir()
     return path
+
+
+def broken_link(old: OldCA) -> Path:
+    """A folder of certificates, one of them a link to what is not there."""
+    folder = old.write_certificates(1)
+    (folder / "0009.pem").symlink_to(folder / "gone")
+    return folder
 
 
 def der(old: OldCA, serial: int = 1) -> bytes:
@@ -200,6 +211,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
         lambda old: good(old, certificates=(empty_folder(old),)),
         r"empty: content: no certificate in it",
     ),
+    "a link that leads nowhere": (
+        lambda old: good(old, certificates=(broken_link(old),)),
+        r"0009\.pem: file: No such file",
+    ),
+    "no lines at all": (
+        lambda old: good(old, certificates=(written(old, "x.pem", bytes(2 << 20)),)),
+        r"x\.pem, line 1: line: over 1048575 octets",
+    ),
     "index.txt empty": (
         lambda old: good(old, index_txt=old.write_index()),
         r"index\.txt: content: no certificate",
@@ -268,6 +287,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "CRL is none": (
         lambda old: good(old, crl_path=written(old, "x.crl", b"\x30\x03abc")),
+        r"x\.crl: CRL: not DER",
+    ),
+    "CRL of a version of thousands of digits": (
+        lambda old: good(old, crl_path=written(old, "x.crl", sequence(sequence(tlv(2, b"\x7f" * 3000))))),
         r"x\.crl: CRL: not DER",
     ),
     "CRL altered": (
@@ -392,3 +415,36 @@ def test_every_refusal_is_an_error_with_an_exit_code_of_bad_data() -> None:
     assert issubclass(ImportRefused, CertStatusError)
     assert ImportRefused("f", 3, "status", "x").exit_code == 65
     assert str(ImportRefused("f", 3, "status", "x")) == "f, line 3: status: x"
+
+
+def test_file_names_in_any_octets_are_read_and_said(
+    sqlite_store: Store, keys: CAKeyFolder, old: OldCA
+) -> None:
+    """A name that is no UTF-8 is one like others; where it is wrong, the message can be written."""
+    folder = old.write_certificates(1)
+    odd = os.fsencode(folder) + b"/\xff\xe9.pem"
+    os.rename(folder / "0001.pem", odd)
+    order = good(old, certificates=(folder,))
+    run(sqlite_store, keys, order)
+    with open(odd, "ab") as file:
+        file.write(b"-----BEGIN CERTIFICATE-----\n")
+    with pytest.raises(ImportRefused, match=r"\\xff\\xe9\.pem, line ") as caught:
+        run(sqlite_store, keys, order)
+    assert str(caught.value).encode("ascii", "strict")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over() -> None:
+    """What lies in it would otherwise be missing without a word."""
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        (top / "shut").mkdir(mode=0)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ImportRefused, match="shut: folder: Permission denied"):
+                list(_files(top, FilesRead()))
+        finally:
+            if is_root:
+                os.seteuid(0)
