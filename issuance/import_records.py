@@ -21,7 +21,7 @@ from certstatus import clock
 from certstatus.changes import ChangeKind, fingerprint
 from certstatus.errors import ImportRefused
 from issuance import schema
-from issuance.act import DAY_MAX, IMPORTED, Act
+from issuance.act import DAY_MAX, IMPORTED, RECOVERED, Act
 from issuance.import_sheet import Sheet, SheetRow
 from issuance.schema import CertificateState
 from issuance.store import Now, Store
@@ -112,10 +112,39 @@ class Recorder:
             what = "is a certificate of another generation in the register"
         elif row.der is not None and there.certificate_der not in (None, row.der):
             what = "is another certificate in the register"
-        elif row.not_after_s is not None and there.not_after_s not in (row.not_after_s, UNKNOWN_END_S):
+        elif (
+            row.not_after_s is not None
+            and there.not_after_s not in (row.not_after_s, UNKNOWN_END_S)
+            # A restore that had nothing but a CRL's entry took the CA's own end for it.
+            and there.origin != RECOVERED
+        ):
             what = "ends at another time in the register"
         if what:
             raise ImportRefused(row.told_by, row.line, "serial number", f"{row.serial.hex()} {what}")
+
+    def stray(self) -> bytes | None:
+        """Return a certificate that the register has as valid and no file mentions, or None."""
+        table = schema.certificate
+        last = 0
+        while True:
+            with self._store.reading() as connection:
+                rows = connection.execute(
+                    sa.select(table.c.issued_seq, table.c.serial)
+                    .where(
+                        table.c.issuer_id == self._issuer_id,
+                        table.c.issued_seq > last,
+                        table.c.state == int(CertificateState.VALID),
+                    )
+                    .order_by(table.c.issued_seq)
+                    .limit(_PAGE_ROWS)
+                ).all()
+            for row in rows:
+                serial = bytes.fromhex(row.serial)
+                if self._sheet.get(serial) is None:
+                    return serial
+            if not rows:
+                return None
+            last = rows[-1].issued_seq
 
     # --- recording -----------------------------------------------------------------------------------
 
@@ -162,6 +191,7 @@ class Recorder:
             table.c.issuer_id,
             table.c.issued_seq,
             table.c.not_after_s,
+            table.c.origin,
             table.c.state,
             table.c.reason,
             records.c.issued_seq.label("record_seq"),

@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ from cryptography.hazmat.primitives import serialization
 
 from certstatus.changes import ChangeKind
 from certstatus.config import STATUTORY_SERVICES
-from certstatus.errors import ImportRefused, KeyFileError, PolicyViolation
+from certstatus.crl_entry import CRLEntry
+from certstatus.errors import ImportRefused, KeyFileError, PolicyViolation, StoreAway
 from issuance import schema
 from issuance.act import Act, RecordedChange
 from issuance.ca_keys import CAKey, CAKeyFolder
@@ -42,6 +44,7 @@ from issuance.import_files import FilesRead, Progress, Sources, read_sources
 from issuance.import_records import GROUND, Difference, Recorder
 from issuance.import_register import ELSEWHERE, HERE, ImportedIssuer, read_imported, write_imported
 from issuance.import_sheet import Sheet
+from issuance.import_turn import turn_of
 from issuance.issuers import (
     IssuerPolicy,
     IssuerRecord,
@@ -50,7 +53,9 @@ from issuance.issuers import (
     issuers,
     key_id,
     publish_issuers,
+    read_issuers,
 )
+from issuance.published_crls import PublishedState, read_published
 from issuance.store import Now, Store, read_clock
 
 # With the number of the process that works there behind it.
@@ -59,6 +64,8 @@ _WORK = ".import-"
 _SCOPE = "all"
 # CRL numbers are kept as 64-bit numbers; ours go on from the CA's last.
 CRL_NUMBER_MAX = 1 << 62
+# A followed CRL is recorded in less; another import takes longer and is not waited for.
+_TURN_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +129,47 @@ def import_ca(
 
     Takes:  *work_folder*: where there is room for a copy of all the files.
     Raises: ImportRefused — a file is not what it must be; PolicyViolation — what is asked for cannot be
-            together.  Nothing was recorded then.  Killed later, the same call goes on.
+            together; LeaseHeld — the CA is being imported already.  Nothing was recorded then.  Killed
+            later, the same call goes on.
     """
-    told = progress or _nobody
-    now_s = read_clock(now) // 1000
     ca = read_ca(order.ca_path)
+    with turn_of(ca.spki_der, work_folder, _TURN_WAIT_S):
+        return _import(store, keys, index_key, order, ca, work_folder, now, progress or _nobody)
+
+
+def _import(
+    store: Store,
+    keys: CAKeyFolder,
+    index_key: bytes,
+    order: ImportOrder,
+    ca: CAToImport,
+    work_folder: Path,
+    now: Now,
+    told: Progress,
+) -> ImportReport:
+    now_s = read_clock(now) // 1000
     key = None if order.key_path is None else read_ca_key(order.key_path, ca, order.passphrase)
-    existing = _existing(store, order, ca)
+    existing = _existing(issuers(store), order, ca)
     crl, crl_name = _crl(order, ca, now_s)
     imported = _imported(order, existing, key, crl, crl_name)
     policy = _policy(order, existing, imported)
-    last_number = _last_number(store, order, existing, imported, crl)
+    published = _published(work_folder, order, ca, policy, existing)
+    last_number = _last_number(store, order, existing, imported, crl, published)
     with _sheet(work_folder) as sheet:
         sources = Sources(order.certificates, order.index_txt, crl, crl_name)
         read = read_sources(sheet, ca, sources, told)
+        _add_published(sheet, published)
         plan = _Plan(ca, key, existing, policy, imported, last_number, read)
         _check_holds(sheet, plan)
         recorder = _recorder(store, sheet, order.service, plan, index_key, existing, crl)
         missing = Difference()
         if existing is not None or any(item.service == order.service for item in issuers(store)):
             missing = recorder.compare(lambda done: told("comparing with the register", done))
+        if existing is not None and not existing.is_ready:
+            _check_strays(recorder)
         if existing is not None and missing.total == 0 and not _changes_issuer(keys, plan):
             return ImportReport(existing, False, read, missing, None)
-        issuer = _begin(store, keys, order.service, plan, now) if existing is None else existing
+        issuer = _begin(store, keys, order, plan, now) if existing is None else existing
         recorder = _recorder(store, sheet, order.service, plan, index_key, issuer, crl)
         difference = recorder.record(now, lambda done: told("recording", done))
     recorded = _finish(store, keys, issuer, plan, now)
@@ -163,8 +188,24 @@ def follow_crl(
     """Take over a newer CRL of a CA that revokes elsewhere.
 
     Gives:  what was new; None if it is the one taken over last.
-    Raises: ImportRefused — not a complete CRL of this CA, or older; nothing of it was recorded.
+    Raises: ImportRefused — not a complete CRL of this CA, or older; LeaseHeld — an import of the CA is
+            under way; nothing of it was recorded.
     """
+    with turn_of(issuer.spki_der, work_folder):
+        # As it stands in our turn: an import may have taken a newer one over meanwhile.
+        current = issuer_by_id(store, issuer.issuer_id)
+        return _follow(store, current, index_key, crl_der, source, work_folder, now)
+
+
+def _follow(
+    store: Store,
+    issuer: IssuerRecord,
+    index_key: bytes,
+    crl_der: bytes,
+    source: str,
+    work_folder: Path,
+    now: Now,
+) -> Difference | None:
     taken = issuer.imported
     assert taken is not None
     if taken.crl_sha256 == hashlib.sha256(crl_der).digest():
@@ -221,6 +262,9 @@ def _sheet(work_folder: Path) -> Iterator[Sheet]:
         sheet = Sheet(Path(folder) / "sheet")
         try:
             yield sheet
+        except sqlite3.Error as exc:
+            # The sheet's own; what the register's database says is a StoreError already.
+            raise StoreAway(f"{work_folder}: no room to import in: {exc}") from exc
         finally:
             sheet.close()
 
@@ -246,8 +290,8 @@ def _recorder(
     )
 
 
-def _existing(store: Store, order: ImportOrder, ca: CAToImport) -> IssuerRecord | None:
-    """Return the issuer of this key if it was imported before.  Raises: PolicyViolation."""
+def _existing(records: list[IssuerRecord], order: ImportOrder, ca: CAToImport) -> IssuerRecord | None:
+    """Return the one of *records* with this key if it was imported before.  Raises: PolicyViolation."""
     service = order.service
     if service in STATUTORY_SERVICES:
         raise PolicyViolation(
@@ -255,7 +299,7 @@ def _existing(store: Store, order: ImportOrder, ca: CAToImport) -> IssuerRecord 
         )
     if not (service.isascii() and service.isalnum() and service.isupper()):
         raise PolicyViolation(f"service {service!r}: upper-case letters and digits expected")
-    for record in issuers(store):
+    for record in records:
         which = f"{record.service} generation {record.generation}"
         if record.spki_der == ca.spki_der:
             if record.imported is None:
@@ -267,7 +311,7 @@ def _existing(store: Store, order: ImportOrder, ca: CAToImport) -> IssuerRecord 
             if record.key_event_seq is not None:
                 raise PolicyViolation(f"{which} had its CA-key event in change {record.key_event_seq}")
             return record
-    for record in issuers(store):
+    for record in records:
         if (record.service == service) != (ca.name_der in record.names_der):
             raise PolicyViolation(
                 f"{service}: one name belongs to one service, and this service has another"
@@ -326,7 +370,7 @@ def _imported(
         _check_newer(taken, crl, crl_name)
         taken = _with_crl(taken, crl)
     if taken.revocations == ELSEWHERE:
-        if taken.crl_this_update_s is None:
+        if taken.crl_this_update_s is None or (crl is None and taken.crl_next_update_s is None):
             raise PolicyViolation(
                 "without the CA's key it goes on revoking elsewhere: give its CRL (--crl or --crl-url)"
             )
@@ -347,12 +391,66 @@ def _policy(order: ImportOrder, existing: IssuerRecord | None, imported: Importe
         # Whatever its CRLs say is obeyed.
         policy = dataclasses.replace(policy, hold=True)
     listed = bool(order.certificates) or order.index_txt is not None
-    if existing is None and policy.issued_list == "complete" and not listed:
+    # Only what is answered by already was given its list; half an import was not.
+    is_known = existing is not None and existing.is_ready and existing.policy.issued_list == "complete"
+    if policy.issued_list == "complete" and not listed and not is_known:
         raise PolicyViolation(
             "issued_list = complete needs the list: give --certificates or --index, or --issued-list absent"
         )
     policy.check(order.service)
     return policy
+
+
+def _published(
+    work_folder: Path,
+    order: ImportOrder,
+    ca: CAToImport,
+    policy: IssuerPolicy,
+    existing: IssuerRecord | None,
+) -> PublishedState:
+    """Return what CRLs say that this installation published for the CA before its register forgot it.
+
+    So it is after the restore of a backup from before the import: what was revoked here since stands in
+    no file of the CA's, and the numbers have been used.
+    """
+    if existing is not None and existing.is_ready:
+        return PublishedState()
+    # None of it but key, name and service is looked at.
+    unknown = IssuerRecord(
+        issuer_id=0,
+        service=order.service,
+        generation=0,
+        key_algorithm=ca.key_algorithm,
+        name_der=ca.name_der,
+        spki_der=ca.spki_der,
+        key_id=b"",
+        policy=policy,
+        certificates_der=(),
+        names_der=(ca.name_der,),
+        created_seq=0,
+        key_event_seq=None,
+        key_event_ms=None,
+    )
+    places = (work_folder / "crl", work_folder / "crl" / "archive")
+    folders = [place / order.service.lower() for place in places]
+    return read_published([folder for folder in folders if folder.is_dir()], [unknown], 0)[0]
+
+
+def _add_published(sheet: Sheet, published: PublishedState) -> None:
+    for entries in (published.revoked, published.held):
+        for serial, item in entries.items():
+            entry = CRLEntry(serial, item.revoked_at_s, item.reason, item.invalidity_s or None)
+            sheet.add_crl_entry(entry, f"CRL {item.crl_number} of this installation")
+
+
+def _check_strays(recorder: Recorder) -> None:
+    """Refuse to end an import with other files than it began with: it would leave their rest good."""
+    stray = recorder.stray()
+    if stray is not None:
+        raise PolicyViolation(
+            f"certificate {stray.hex()} was recorded as valid by the import that was interrupted, and is"
+            " not in these files: give the same, or newer ones that list it"
+        )
 
 
 def _last_number(
@@ -361,6 +459,7 @@ def _last_number(
     existing: IssuerRecord | None,
     imported: ImportedIssuer,
     crl: ForeignCRL | None,
+    published: PublishedState,
 ) -> int | None:
     """Return the CRL number after which this installation goes on; None for a CA that is followed."""
     if imported.revocations == ELSEWHERE:
@@ -377,7 +476,8 @@ def _last_number(
                     table.c.issuer_id == existing.issuer_id, table.c.scope == _SCOPE
                 )
             ).scalar()
-    known = [number for number in (given, imported.crl_number, before) if number is not None]
+    used = (given, imported.crl_number, before, published.numbers.get(_SCOPE))
+    known = [number for number in used if number is not None]
     if not known:
         raise PolicyViolation(
             "the CRLs published here must go on from the CA's last number: give a CRL that has one,"
@@ -435,13 +535,15 @@ def _needs_key(keys: CAKeyFolder, issuer: IssuerRecord, plan: _Plan) -> bool:
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def _begin(store: Store, keys: CAKeyFolder, service: str, plan: _Plan, now: Now) -> IssuerRecord:
+def _begin(store: Store, keys: CAKeyFolder, order: ImportOrder, plan: _Plan, now: Now) -> IssuerRecord:
     """Record the issuer, not ready: it has a number, and nobody is told of it."""
     table = schema.issuer
-    ca = plan.ca
+    ca, service = plan.ca, order.service
     new_path = None if plan.key is None else keys.write_new(plan.key)
     try:
         with store.writing(now) as act:
+            # Again, for only under the lock nobody else takes the name.
+            _existing(read_issuers(act.connection), order, ca)
             rows = act.connection.execute(
                 sa.select(table.c.issuer_id, table.c.service, table.c.generation)
             ).all()

@@ -37,6 +37,7 @@ from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
 from issuance import backup, crl_register, database, provisions, schema
 from issuance.act import RECOVERED, Act, utc_text
+from issuance.import_register import ELSEWHERE
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.provisions import ProvisionCell
 from issuance.published_crls import PublishedState, read_published
@@ -99,6 +100,8 @@ class _Before:
     responders: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
     verifiers: list[dict[str, Any]] = field(default_factory=list)
     provisions: list[ProvisionCell] = field(default_factory=list)
+    # Whether it could be read to its end.
+    is_whole: bool = False
 
 
 def restore(
@@ -180,6 +183,8 @@ def _begin_epoch(
     _record_key_events(act, before)
     _record_dropped(act, before)
     _record_verifiers(act, before)
+    if not before.is_whole:
+        _silence_followed(connection)
     act.record(ChangeKind.ISSUERS, ground="restored")
     publish_issuers(act)
     act.record(ChangeKind.ENTITLEMENTS, ground="restored")
@@ -188,6 +193,19 @@ def _begin_epoch(
     connection.execute(sa.update(schema.store_state).values(seq=act.seq, chain=act.chain))
     crls = sum(item.crls for item in published.values())
     return RestoreReport(epoch, base_seq, act.seq, again, unknown, crls)
+
+
+def _silence_followed(connection: sa.Connection) -> None:
+    """Give no answers for CAs that revoke elsewhere before one of their CRLs has been taken over again.
+
+    Newer ones than the backup's may have been, and answered by; no CRL of ours tells what they said.
+    """
+    table = schema.imported_issuer
+    connection.execute(
+        sa.update(table)
+        .where(table.c.revocations == ELSEWHERE)
+        .values(crl_next_update_s=None, crl_sha256=None)
+    )
 
 
 def _lease_hosts(connection: sa.Connection, before: _Before, host_here: str | None, lease_ms: int) -> None:
@@ -490,6 +508,7 @@ def _read_before(url: str, backed_up: StoreState) -> _Before:
             ]
             spki = {number: item.spki_der for number, item in issuers.items()}
             before.revoked.update(_revoked_before(connection, spki, before.key_events, holds=is_later))
+            before.is_whole = True
     except (StoreError, sa.exc.DatabaseError):
         # Damaged: that is what backups are for.  What was read before the damage still counts.
         return before

@@ -42,7 +42,8 @@ class ShownChange:
 class ShownCertificate:
     """All there is to say about one certificate.
 
-    ``answer``: what OCSP says now, "good", "revoked", "unknown" or "unauthorized"; ``why`` in a sentence.
+    ``answer``: what OCSP says now, "good", "revoked", "unknown", "unauthorized" or "tryLater"; ``why``
+    in a sentence.
     """
 
     service: str
@@ -117,6 +118,11 @@ def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
 
 def answer_for(issuer: IssuerRecord, standing: Standing, not_after_day: int, now_s: int) -> tuple[str, str]:
     """Return what an entitled verifier is told about a certificate at *now_s*, and why."""
+    imported = issuer.imported
+    if not issuer.is_ready:
+        return "unauthorized", "the import of its issuer has not ended"
+    if imported is not None and not issuer.revokes_here and now_s >= (imported.crl_next_update_s or 0):
+        return "tryLater", "the newest CRL taken over from its issuer has run out"
     if clock.jst_day_number(now_s) > not_after_day:
         ended = f"its last day was {clock.jst_day(clock.jst_day_end_s(not_after_day)).isoformat()}"
         if issuer.policy.expired != "last":
