@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -58,6 +59,8 @@ EXPIRED_KEPT_S = 86_400
 RSA_BITS_MIN = 2048
 
 _ADOPTED = "-adopted"
+# Whatever else lies in the folder, a copy put aside say, is nobody's pair.
+_PAIR = re.compile(rf"([0-9]{{1,9}})-[0-9a-f]+({_ADOPTED})?")
 _CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 _CURVES = {"p256": oid.SECP256R1, "p384": oid.SECP384R1, "p521": oid.SECP521R1}
 _ALGORITHMS = {
@@ -346,39 +349,43 @@ class HostKeys:
 
         Raises: KeyFileError — a key others can read, or one that does not belong to its certificate.
         """
-        signers = []
-        for path in sorted(self.keys_folder.glob("*-*.crt")):
-            key_path = path.with_suffix(".key")
-            try:
-                certificate = x509.load_pem_x509_certificate(path.read_bytes())
-                key = load_signer_key(key_path)
-            except ValueError as exc:
-                raise KeyFileError(f"{path}: not a PEM certificate") from exc
-            except (OSError, KeyFileError):
-                # The agent removes expired pairs, certificate first, while workers look.
-                if not path.exists():
-                    continue
-                raise
-            if key.public_key() != certificate.public_key():
-                raise KeyFileError(f"{key_path}: not the key of {path.name}")
-            issuer_id = int(path.name.partition("-")[0])
-            is_adopted = path.stem.endswith(_ADOPTED)
-            signers.append(_signer(issuer_id, certificate, key, is_adopted=is_adopted))
-        return SignerSet(signers, default)
+        return SignerSet([signer for _, signer in self._pairs()], default)
 
     def remove_expired(self, now_s: int) -> list[str]:
         """Remove pairs that expired a day ago; return their names."""
         removed = []
-        for signer in self.load().signers:
+        for path, signer in list(self._pairs()):
             if signer.not_after_s + EXPIRED_KEPT_S < now_s:
-                stem = _stem_of(signer.issuer_id, signer.serial, is_adopted=signer.is_adopted)
                 # The certificate first: a key without one is never loaded.
                 for suffix in (".crt", ".key"):
-                    (self.keys_folder / f"{stem}{suffix}").unlink(missing_ok=True)
-                removed.append(stem)
+                    path.with_suffix(suffix).unlink(missing_ok=True)
+                removed.append(path.stem)
         if removed:
             sync_folder(self.keys_folder)
         return removed
+
+    def _pairs(self) -> Iterator[tuple[Path, Signer]]:
+        """Yield the signers installed, each with its certificate's file."""
+        for path in sorted(self.keys_folder.glob("*.crt")):
+            name = _PAIR.fullmatch(path.stem)
+            if name is None:
+                continue
+            key_path = path.with_suffix(".key")
+            try:
+                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                is_its_key = (key := load_signer_key(key_path)).public_key() == certificate.public_key()
+            except (ValueError, UnsupportedAlgorithm) as exc:
+                raise KeyFileError(f"{path}: not a PEM certificate of a key known here") from exc
+            except (OSError, KeyFileError) as exc:
+                # The agent removes expired pairs, certificate first, while workers look.
+                if not path.exists():
+                    continue
+                if isinstance(exc, OSError):
+                    raise KeyFileError(f"{path}: {exc.strerror}") from exc
+                raise
+            if not is_its_key:
+                raise KeyFileError(f"{key_path}: not the key of {path.name}")
+            yield path, _signer(int(name[1]), certificate, key, is_adopted=name[2] is not None)
 
     def _pending_path(self, issuer_id: int, algorithm: str, suffix: str) -> Path:
         return self.keys_folder / f"{issuer_id}-pending-{algorithm}{suffix}"
@@ -439,16 +446,23 @@ def key_algorithm(key: object) -> str:
 def _is_issued_by(certificate: x509.Certificate, ca_certificate_der: bytes) -> bool:
     try:
         certificate.verify_directly_issued_by(x509.load_der_x509_certificate(ca_certificate_der))
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
 
 def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
+    """Return the certificate; its key and extensions can be read, too."""
     try:
-        return x509.load_der_x509_certificate(certificate_der)
+        certificate = x509.load_der_x509_certificate(certificate_der)
     except ValueError as exc:
         raise KeyFileError("a responder certificate: not DER") from exc
+    try:
+        certificate.public_key()
+        list(certificate.extensions)
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as exc:
+        raise KeyFileError(f"a responder certificate cannot be read: {exc}") from exc
+    return certificate
 
 
 def _serial(certificate: x509.Certificate) -> str:
@@ -456,11 +470,8 @@ def _serial(certificate: x509.Certificate) -> str:
 
 
 def _stem(issuer_id: int, certificate: x509.Certificate, *, is_adopted: bool = False) -> str:
-    return _stem_of(issuer_id, _serial(certificate), is_adopted=is_adopted)
-
-
-def _stem_of(issuer_id: int, serial: str, *, is_adopted: bool) -> str:
-    return f"{issuer_id}-{serial[:16]}{_ADOPTED if is_adopted else ''}"
+    # The whole number: those of a CA that counts begin alike.
+    return f"{issuer_id}-{_serial(certificate)}{_ADOPTED if is_adopted else ''}"
 
 
 def _signer(
@@ -534,7 +545,7 @@ def load_signer_key(path: Path, passphrase: bytes | None = None) -> SignerKey:
         return open_key(parse_uri(content.decode(errors="replace")))
     try:
         key = serialization.load_pem_private_key(content, passphrase)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         how = "not an unencrypted PEM key" if passphrase is None else "not a PEM key under this passphrase"
         raise KeyFileError(f"{path}: {how}") from exc
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):

@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.001
 # So long a starting worker waits for the responder certificates of all issuers.
 _FIRST_KEYS_S = 15.0
+# Keys that could not be read are tried again: what was wrong need not be a certificate's file.
+_KEYS_AGAIN_S = 5.0
 _FAREWELL_S = 1.5
 
 
@@ -166,6 +168,7 @@ class Worker:
         self._tls: ssl.SSLContext | None = None
         self._stopped = asyncio.Event()
         self._keys_seen: tuple[tuple[str, int], ...] = ()
+        self._keys_again_s = 0.0
         self._patient_until_s = monotonic_s() + _FIRST_KEYS_S
 
     def is_ready(self) -> bool:
@@ -277,22 +280,31 @@ class Worker:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                # A bug must not leave a worker that keeps no deadlines and finds no new keys.
+                log.exception("tick")
 
     def tick(self) -> None:
         """Deadlines, keys, garbage, status."""
         self.lanes.sweep()
-        seen = self.keys.look()
-        if seen != self._keys_seen:
-            self._keys_seen = seen
-            try:
-                self.path.signers = self.keys.load(self.config.responder.key)
-            except CertStatusError as exc:
-                log.error("keys: %s", exc)
+        self._look_for_keys()
         # Neither lane makes cycles that we know of.  Of those we do not know, whatever one second made
         # and left is found here, at the cost of that second's objects (a few ms in the worst).
         gc.collect(0)
         self.note_status()
+
+    def _look_for_keys(self) -> None:
+        seen, monotonic_s = self.keys.look(), self._monotonic_s()
+        if seen == self._keys_seen or monotonic_s < self._keys_again_s:
+            return
+        try:
+            self.path.signers = self.keys.load(self.config.responder.key)
+            self._keys_seen = seen
+        except CertStatusError as exc:
+            log.error("keys: %s", exc)
+            self._keys_again_s = monotonic_s + _KEYS_AGAIN_S
 
     def note_status(self) -> None:
         """Replace the status file."""

@@ -91,14 +91,19 @@ class CA:
         )
 
     def _builder(
-        self, subject: x509.Name, public_key: CertificatePublicKeyTypes, not_before_s: int, not_after_s: int
+        self,
+        subject: x509.Name,
+        public_key: CertificatePublicKeyTypes,
+        not_before_s: int,
+        not_after_s: int,
+        serial: int | None = None,
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
             .public_key(public_key)
-            .serial_number(x509.random_serial_number())
+            .serial_number(x509.random_serial_number() if serial is None else serial)
             .not_valid_before(datetime.fromtimestamp(not_before_s, UTC))
             .not_valid_after(datetime.fromtimestamp(not_after_s, UTC))
         )

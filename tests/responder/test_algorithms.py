@@ -182,10 +182,12 @@ class OutsideCA(CA):
             self.issuer, spki_der=self.spki_der, certificates_der=(der_of(self.certificate),), access="public"
         )
 
-    def delegate(self, key: SignerKey, *, purpose: bool = True, life_s: int = 86_400) -> x509.Certificate:
+    def delegate(
+        self, key: SignerKey, *, purpose: bool = True, life_s: int = 86_400, serial: int | None = None
+    ) -> x509.Certificate:
         """A certificate for *key*."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old responder")])
-        builder = self._builder(subject, key.public_key(), NOW_S - 1000, NOW_S + life_s)
+        builder = self._builder(subject, key.public_key(), NOW_S - 1000, NOW_S + life_s, serial)
         if purpose:
             usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
             builder = builder.add_extension(usage, False)
@@ -282,8 +284,19 @@ def test_an_expired_adopted_pair_is_removed(tmp_path: Path) -> None:
     keys = HostKeys(tmp_path)
     ca, key = OutsideCA(new_key("p256")), new_key("p256")
     signer = keys.adopt(ca.issuer, der_of(ca.delegate(key, life_s=100)), key, NOW_S)
-    assert keys.remove_expired(signer.not_after_s + 86_401) == [f"1-{signer.serial[:16]}-adopted"]
+    assert keys.remove_expired(signer.not_after_s + 86_401) == [f"1-{signer.serial}-adopted"]
     assert list(keys.keys_folder.iterdir()) == []
+
+
+def test_numbers_that_begin_alike_are_two_pairs(tmp_path: Path) -> None:
+    """A CA that counts gives its delegates numbers that differ in their last octet only."""
+    keys, ca = HostKeys(tmp_path), OutsideCA(new_key("p256"))
+    adopted = []
+    for last in (1, 2):
+        key = new_key("p256")
+        certificate = ca.delegate(key, serial=(0x61 << 152) + last)
+        adopted.append(keys.adopt(ca.issuer, der_of(certificate), key, NOW_S).serial)
+    assert sorted(signer.serial for signer in keys.load().signers) == adopted
 
 
 def test_a_key_file_may_be_encrypted(tmp_path: Path) -> None:

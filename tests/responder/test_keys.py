@@ -116,7 +116,7 @@ def test_installing_leaves_a_pair_that_only_its_owner_can_read(keys: HostKeys, c
     """Key and certificate stand under one name, nothing waits any more, a reload finds the same."""
     certificate = certify(ca, csr_of(keys))
     signer = keys.install(ca.issuer, certificate, NOW_S)
-    stem = f"1-{signer.serial[:16]}"
+    stem = f"1-{signer.serial}"
     assert sorted(path.name for path in keys.keys_folder.iterdir()) == [f"{stem}.crt", f"{stem}.key"]
     assert (keys.keys_folder / f"{stem}.key").stat().st_mode & 0o777 == 0o600
     assert keys.pending(1, "p256") is None
@@ -130,7 +130,7 @@ def test_a_kill_while_installing_can_be_gone_on_with(keys: HostKeys, ca: CA) -> 
     certificate = certify(ca, csr_of(keys))
     number = x509.load_der_x509_certificate(certificate).serial_number
     serial = number.to_bytes(number.bit_length() // 8 + 1, "big").hex()
-    half_done = keys.keys_folder / f"1-{serial[:16]}.key"
+    half_done = keys.keys_folder / f"1-{serial}.key"
     half_done.write_bytes((keys.keys_folder / "1-pending-p256.key").read_bytes())
     half_done.chmod(0o600)
     assert keys.load().signers == ()
@@ -162,7 +162,7 @@ def test_what_the_issuers_key_did_not_sign_is_not_installed(keys: HostKeys, ca: 
 def test_a_key_that_others_can_read_is_refused(keys: HostKeys, ca: CA) -> None:
     """An exposed OCSP key is not used, and the message says what is wrong with which file."""
     signer = keys.install(ca.issuer, certify(ca, csr_of(keys)), NOW_S)
-    path = keys.keys_folder / f"1-{signer.serial[:16]}.key"
+    path = keys.keys_folder / f"1-{signer.serial}.key"
     path.chmod(0o640)
     with pytest.raises(KeyFileError, match=rf"{path}: mode 640, expected 600"):
         keys.load()
@@ -189,8 +189,38 @@ def test_expired_pairs_are_removed_a_day_later(keys: HostKeys, ca: CA) -> None:
     old = keys.install(ca.issuer, certify(ca, csr_of(keys), now_s=NOW_S - 1000, life_s=1010), NOW_S)
     new = keys.install(ca.issuer, certify(ca, csr_of(keys)), NOW_S)
     assert keys.remove_expired(old.not_after_s + 86_400) == []
-    assert keys.remove_expired(old.not_after_s + 86_401) == [f"1-{old.serial[:16]}"]
+    assert keys.remove_expired(old.not_after_s + 86_401) == [f"1-{old.serial}"]
     assert [item.serial for item in keys.load().signers] == [new.serial]
+
+
+def test_what_is_no_pair_is_passed_over_and_what_is_a_broken_one_is_named(keys: HostKeys, ca: CA) -> None:
+    """A copy put aside is nobody's; a certificate that cannot be read is an error that says which."""
+    signer = keys.install(ca.issuer, certify(ca, csr_of(keys)), NOW_S)
+    pair = keys.keys_folder / f"1-{signer.serial}.crt"
+    for name in ("old-copy.crt", f"{pair.stem}-2.crt"):
+        (keys.keys_folder / name).write_bytes(pair.read_bytes())
+    assert [item.serial for item in keys.load().signers] == [signer.serial]
+    unreadable = keys.keys_folder / "1-00.crt"
+    unreadable.mkdir()
+    with pytest.raises(KeyFileError, match=r"1-00\.crt: Is a directory"):
+        keys.load()
+    unreadable.rmdir()
+    odd = certificate_over_an_unknown_curve(pair)
+    unreadable.write_bytes(odd.public_bytes(serialization.Encoding.PEM))
+    unreadable.with_suffix(".key").write_bytes(pair.with_suffix(".key").read_bytes())
+    unreadable.with_suffix(".key").chmod(0o600)
+    with pytest.raises(KeyFileError, match=r"1-00\.crt: not a PEM certificate of a key known here"):
+        keys.load()
+    with pytest.raises(KeyFileError, match="cannot be read: Curve"):
+        keys.install(ca.issuer, odd.public_bytes(serialization.Encoding.DER), NOW_S)
+
+
+def certificate_over_an_unknown_curve(like: Path) -> x509.Certificate:
+    """The certificate in the file *like*, its key's curve another that nobody has."""
+    der = x509.load_pem_x509_certificate(like.read_bytes()).public_bytes(serialization.Encoding.DER)
+    curve = bytes.fromhex("06082a8648ce3d030107")
+    assert der.count(curve) == 1
+    return x509.load_der_x509_certificate(der.replace(curve, curve[:-1] + b"\x7f"))
 
 
 def test_a_folder_that_is_no_host_says_so(tmp_path: Path) -> None:

@@ -253,6 +253,32 @@ def test_new_keys_are_found_without_being_told(process: Process) -> None:
     wait_until(lambda: process.status()["issuers"][0]["signer_serial"] == serial, 10)
 
 
+def test_what_lies_among_the_keys_ends_nothing(process: Process) -> None:
+    """A certificate that cannot be read stops neither the worker's ticking nor, once mended, its key."""
+    process.start()
+    folder = process.host.folder / "host" / "keys"
+    unreadable = folder / "1-00ff.crt"
+    unreadable.mkdir()
+    wait_until(lambda: process.status()["time_ms"] > unreadable.stat().st_mtime * 1000 + 2500)
+    serial = process.host.ca.install_responder(folder, int(time.time()) + 1)
+    unreadable.rmdir()
+    wait_until(lambda: process.status()["issuers"][0]["signer_serial"] == serial, 10)
+
+
+def test_a_key_file_mended_in_place_is_taken_into_use(process: Process) -> None:
+    """Its mode, say: the certificate beside it is as it was, so nothing there shows the change."""
+    process.start()
+    folder = process.host.folder / "host" / "keys"
+    before = {path.name for path in folder.iterdir()}
+    serial = process.host.ca.install_responder(folder, int(time.time()) + 1)
+    (key,) = (path for path in folder.glob("*.key") if path.name not in before)
+    key.chmod(0o644)
+    wait_until(lambda: process.status()["time_ms"] > key.stat().st_ctime * 1000 + 2500)
+    assert process.status()["issuers"][0]["signer_serial"] != serial
+    key.chmod(0o600)
+    wait_until(lambda: process.status()["issuers"][0]["signer_serial"] == serial, 15)
+
+
 def test_the_slot_lock_is_held(tmp_path: Path) -> None:
     """While somebody holds the slot nobody else gets it."""
     held = hold_slot(tmp_path, 3)
