@@ -32,7 +32,7 @@ def old(tmp_path: Path) -> OldCA:
 def test_an_older_crl_under_way_releases_nothing_that_a_newer_one_holds(
     sqlite_store: Store, keys: CAKeyFolder, old: OldCA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the older is recorded the newer is told to come again; then it holds, and the older is refused."""
+    """While the older is recorded the newer must come again; then it holds, and the older is refused."""
     first = old.write_crl({}, 7, NOW_S - 5000)
     order = old.order(key_path=None, certificates=(old.write_certificates(1, 2),), crl_path=first)
     issuer = run(sqlite_store, keys, order).issuer
