@@ -93,6 +93,8 @@ class DelegateHandler(RequestHandler):
         else:
             super().data_received(data)
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            # It may never be answered, and its frames hold this connection.
+            _forget_frames(self._messages[-1][0].exc)
             # What is in error is the rest of a body, if one is still awaited; its reader is not told.
             if len(self._messages) > 1:
                 payload = self._messages[-2][1]
