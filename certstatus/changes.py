@@ -35,6 +35,9 @@ HASHED_CHANGE_BYTES = CHANGE_BYTES + HASH_BYTES
 FINGERPRINT_BYTES = 12
 NO_REASON = 0xFF
 NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)
+# The last day of notAfter that a row of the index has room for, 2149-06-06.  Certificates may end far
+# later (RFC 5280 §4.1.2.5: 9999); here they end on this day.
+DAY_MAX = 0xFFFF
 
 
 class ChangeKind(IntEnum):

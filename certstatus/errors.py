@@ -1,9 +1,10 @@
 """Every error this system raises on purpose, and the answer that each one carries.
 
 One root; groups by side and moment.  A class says which OCSP response status
-(RFC 6960 §4.2.1), HTTP status and exit code it turns into and under which label it
-is counted; rendering happens in one place per surface (``responder/answer.py``,
-``certstatus/cli``).  Messages say what, which, limit, found; never personal values.
+(RFC 6960 §4.2.1) and which exit code it turns into and under which label it is counted;
+rendering happens in one place per surface (``responder/answer.py``, ``certstatus/cli``).
+What HTTP refuses by itself (too large, wrong method) is none of these.
+Messages say what, which, limit, found; never personal values.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class CertStatusError(Exception):
     """Root.  Anything outside this tree is a bug and becomes internalError."""
 
     ocsp_status: ClassVar[int] = INTERNAL_ERROR
-    http_status: ClassVar[int] = 500
     exit_code: ClassVar[int] = EXIT_SOFTWARE
     outcome: ClassVar[str] = "internal_error"
 
@@ -49,7 +49,6 @@ class RequestError(CertStatusError):
     """The request cannot be answered because of what it is or who sent it."""
 
     ocsp_status = MALFORMED_REQUEST
-    http_status = 400
     exit_code = EXIT_DATA
     outcome = "malformed"
 
@@ -60,13 +59,6 @@ class MalformedRequest(RequestError):
 
 class DERError(MalformedRequest):
     """Bytes are not the strict DER of the type expected there; the only error of every reader."""
-
-
-class RequestTooLarge(RequestError):
-    """More bytes than ``request_bytes_max``."""
-
-    http_status = 413
-    outcome = "too_large"
 
 
 class TooManyCertificates(RequestError):
@@ -80,7 +72,6 @@ class NotEntitled(RequestError):
     """The asker has no right to this answer: not registered, out of scope, ended, suspended."""
 
     ocsp_status = UNAUTHORIZED
-    http_status = 403
     exit_code = EXIT_REFUSED
     outcome = "not_entitled"
 
@@ -89,7 +80,6 @@ class NotAuthoritative(RequestError):
     """We hold no record that could answer: unknown issuer, unknown hash, no common signer."""
 
     ocsp_status = UNAUTHORIZED
-    http_status = 404
     outcome = "not_authoritative"
 
 
@@ -100,7 +90,6 @@ class ServiceError(CertStatusError):
     """We cannot answer now, and say when to come back."""
 
     ocsp_status = TRY_LATER
-    http_status = 503
     exit_code = EXIT_TEMPORARY
     outcome = "try_later"
 
@@ -193,7 +182,6 @@ class CRLCheckFailed(IntegrityError):
 class IssuanceError(CertStatusError):
     """An act of issuance is refused; nothing was recorded."""
 
-    http_status = 422
     exit_code = EXIT_REFUSED
     outcome = "refused"
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from certstatus import errors, oid
 from certstatus.cert_id import CertID, read_cert_id
+from certstatus.crl_reason import CRLReason
 from certstatus.der import (
     CONTEXT,
     CONTEXT_CONSTRUCTED,
@@ -52,9 +53,9 @@ UNKNOWN = 2
 GOOD_DER = b"\x80\x00"
 UNKNOWN_DER = b"\x82\x00"
 
-# CRLReason numbers an answer may carry: 7 does not exist, removeFromCRL (8) belongs to delta CRLs,
-# and unspecified (0) is said by leaving the reason out (RFC 5280 §5.3.1).
-_REASONS = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
+# Reasons an answer may carry: removeFromCRL belongs to delta CRLs, and unspecified is said by leaving the
+# reason out (RFC 5280 §5.3.1).
+REASONS = frozenset(CRLReason) - {CRLReason.UNSPECIFIED, CRLReason.REMOVE_FROM_CRL}
 _STATUSES = frozenset({0, 1, 2, 3, 5, 6})
 _KEY_HASH_OCTETS = 20
 
@@ -96,7 +97,7 @@ def revoked(revocation_time_s: int, reason: int | None = None) -> bytes:
     time_der = generalized_time(revocation_time_s)
     if not reason:
         return tlv(_TAG_1, time_der)
-    if reason not in _REASONS:
+    if reason not in REASONS:
         raise DERError(f"revocation reason {reason}: not one an answer may carry")
     return tlv(_TAG_1, time_der + b"\xa0\x03\x0a\x01" + bytes((reason,)))
 

@@ -35,7 +35,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from certstatus.changes import HASH_BYTES, NO_REASON, Change, ChangeKind
+from certstatus.changes import DAY_MAX, HASH_BYTES, NO_REASON, Change, ChangeKind
 from certstatus.durable import sync_folder
 from certstatus.errors import SnapshotError
 
@@ -53,7 +53,6 @@ ALIGNMENT = 64
 CHUNK_BYTES = 1 << 20
 BLOCK_ROWS = 1 << 20
 MANIFEST_FORMAT = 1
-DAY_MAX = 0xFFFF
 
 _VALUE_TYPE: np.dtype[Any] = np.dtype(np.uint32)
 _HASH_TYPE: np.dtype[Any] = np.dtype((np.void, HASH_BYTES))

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import NO_FINGERPRINT, ChangeKind, next_chain, pack_change
+from certstatus.changes import DAY_MAX, NO_FINGERPRINT, ChangeKind, next_chain, pack_change
 from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.errors import IllegalTransition, PolicyViolation, StoreError, UnknownCertificate
 from issuance import schema
@@ -36,9 +36,6 @@ _LOT_ROWS = 64
 ISSUED = "issued"
 RECOVERED = "recovered"
 IMPORTED = "imported"
-
-# The last day that the index can say; notAfter may be far beyond (RFC 5280 §4.1.2.5: 9999).
-DAY_MAX = 0xFFFF
 
 # Changes whose reason follows from what they are.
 _FIXED_REASONS: dict[ChangeKind, int | None] = {

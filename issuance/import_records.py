@@ -18,10 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import ChangeKind, fingerprint
+from certstatus.changes import DAY_MAX, ChangeKind, fingerprint
 from certstatus.errors import ImportRefused
 from issuance import schema
-from issuance.act import DAY_MAX, IMPORTED, RECOVERED, Act
+from issuance.act import IMPORTED, RECOVERED, Act
 from issuance.import_sheet import Sheet, SheetRow
 from issuance.schema import CertificateState
 from issuance.store import Now, Store

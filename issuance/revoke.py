@@ -193,45 +193,6 @@ def change_reason(
         )
 
 
-def record_lapsed(
-    store: Store,
-    issuer_id: int,
-    expired_before_s: int,
-    now: Now,
-    pause: Callable[[], None] | None = None,
-) -> int:
-    """Record that entries whose certificates ended before *expired_before_s* leave the issuer's CRLs.
-
-    In pieces; the caller sees to it that each entry has been on a complete CRL issued after its
-    certificate's end (RFC 5280 §3.3).  Gives: how many.
-    """
-    table = schema.certificate
-    total = 0
-    while True:
-        with store.writing(now) as act:
-            rows = act.connection.execute(
-                sa.select(table.c.serial)
-                .where(
-                    table.c.issuer_id == issuer_id,
-                    schema.IS_LISTED,
-                    table.c.not_after_s < expired_before_s,
-                )
-                .order_by(table.c.not_after_s)
-                .limit(200)
-            ).all()
-            done = 0
-            for row in rows:
-                act.record(ChangeKind.LAPSED, issuer_id=issuer_id, serial=bytes.fromhex(row.serial))
-                done += 1
-                if act.is_full:
-                    break
-        total += done
-        if not rows:
-            return total
-        if pause is not None:
-            pause()
-
-
 def record_ca_key_event(store: Store, issuer_id: int, now: Now, ground: str) -> RecordedChange:
     """Revoke everything an issuer ever issued, at one number (Act arts. 14, 33).
 

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from certstatus import clock, oid
-from certstatus.changes import NO_REASON
+from certstatus.changes import DAY_MAX, NO_REASON
 from certstatus.counters import Provision
 from certstatus.crl_catalogue import COMPLETE, CatalogueEntry
 from certstatus.crl_reason import CRLReason
@@ -25,12 +25,10 @@ from certstatus.der import oid as encode_oid
 from certstatus.errors import NotAuthoritative
 from certstatus.extension import encode_extension
 from certstatus.index import View
-from certstatus.ocsp_response import GOOD_DER, UNKNOWN_DER, revoked
-from certstatus.snapshot import DAY_MAX, GOOD, HELD, REVOKED, IndexRow
+from certstatus.ocsp_response import GOOD_DER, REASONS, UNKNOWN_DER, revoked
+from certstatus.snapshot import GOOD, HELD, REVOKED, IndexRow
 from responder.standing import ServedIssuer, Standing
 
-# CRLReasons an answer may name; the others are left out (RFC 5280 §5.3.1).
-_SAYABLE_REASONS = frozenset({1, 2, 3, 4, 5, 6, 9, 10})
 # RFC 6960 §2.2 fixes time and reason of what was never issued.
 _NEVER_ISSUED_DER = revoked(0, CRLReason.CERTIFICATE_HOLD)
 _FOR_EVER_S = 1 << 62
@@ -151,7 +149,7 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
         extensions += (_crl_reference(issuer.crl_url, crl),)
         until_s = min(until_s, crl.next_update_s)
     reason = CRLReason.CERTIFICATE_HOLD if is_held else found.reason
-    status_der = revoked(found.revoked_at_s, reason if reason in _SAYABLE_REASONS else None)
+    status_der = revoked(found.revoked_at_s, reason if reason in REASONS else None)
     validity_s = issuer.validity_good_s if is_held else issuer.validity_revoked_s
     return Status(status_der, Provision.REVOKED, validity_s, until_s, extensions)
 
@@ -214,4 +212,4 @@ def _crl_reference(url: str, crl: CatalogueEntry) -> bytes:
     return encode_extension(oid.OCSP_CRL, value_der)
 
 
-assert NO_REASON not in _SAYABLE_REASONS
+assert NO_REASON not in REASONS

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from ca_cases import found, issue_one, make_issuing
 from store_cases import START_MS
 
-from certstatus import clock
 from certstatus.changes import ChangeKind, unpack_change
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
 from issuance import schema
@@ -22,7 +21,6 @@ from issuance.revoke import (
     find_certificate,
     hold,
     record_ca_key_event,
-    record_lapsed,
     release,
     revoke,
 )
@@ -228,28 +226,6 @@ def test_a_certificate_is_found_by_its_number(store: Store, keys: CAKeyFolder) -
     with pytest.raises(UnknownCertificate, match="exists in AUTH, SIGN: say which"):
         find_certificate(store, issued.serial)
     assert find_certificate(store, issued.serial, "AUTH").issuer_id == auth.issuer.issuer_id
-
-
-def test_expired_entries_lapse_in_pieces(store: Store, keys: CAKeyFolder) -> None:
-    """Every listed entry that ended before the given second lapses once; the rest stays."""
-    issuing = make_issuing(store, keys, "OTHER", hold=True)
-    short, long = _NOW_S + 100, _NOW_S + clock.DAY_S
-    ended = [found(issuing, issue_one(store, issuing, not_after_s=short)) for _ in range(30)]
-    running = [found(issuing, issue_one(store, issuing, not_after_s=long)) for _ in range(3)]
-    for certificate in ended[:20] + running[:2]:
-        revoke(store, certificate, START_MS, reason=5)
-    hold(store, ended[20], START_MS)
-    before = store.state().seq
-    assert record_lapsed(store, 1, short + 1, START_MS) == 21
-    assert record_lapsed(store, 1, short + 1, START_MS) == 0
-    assert store.state().seq == before + 21
-    lapsed = {
-        change.serial
-        for change in store.revocation_changes(1, before, before + 21)
-        if change.kind == ChangeKind.LAPSED
-    }
-    assert lapsed == {certificate.serial for certificate in ended[:21]}
-    assert record_lapsed(store, 1, long + 1, START_MS) == 2
 
 
 def test_a_ca_key_event_revokes_all_at_one_number(store: Store, keys: CAKeyFolder) -> None:

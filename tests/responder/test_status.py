@@ -18,14 +18,14 @@ from responder_cases import CA, FAR_DAY, INDEX_KEY, SHA1, SHA256, get_request, r
 
 from certstatus import oid
 from certstatus.cert_id import encode_cert_id
-from certstatus.changes import Change, ChangeKind, fingerprint
+from certstatus.changes import DAY_MAX, Change, ChangeKind, fingerprint
 from certstatus.clock import DAY_S, jst_day_end_s, jst_day_number
 from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry
 from certstatus.der import generalized_time, integer_content
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer
 from certstatus.ocsp_response import BasicResponse, parse_response
-from certstatus.snapshot import DAY_MAX, fold_changes, write_snapshot
+from certstatus.snapshot import fold_changes, write_snapshot
 from responder.answer import How
 
 DAY = jst_day_number(NOW_S)
