@@ -1,6 +1,6 @@
 """Many seeded runs, one after another or a few at a time, each on a fresh installation.
 
-    python fault_runs.py --runs 200 --seconds 20 --results FILE [--first-seed N] [--at-a-time N]
+    python fault_runs.py --runs 200 --seconds 20 --results FILE [--first-seed N] [--at-a-time N] [--load-max X]
 
 Appends one line of JSON per run to FILE (see ``fault_run``); seeds that FILE already has are not run
 again, so the same command goes on where it was stopped.  The first run that finds anything wrong
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--at-a-time", type=int, default=1)
+    # More than one only while the machine has time for them, with this load average at most.
+    parser.add_argument("--load-max", type=float, default=1e9)
     parser.add_argument("--results", type=Path, required=True)
     given = parser.parse_args()
     given.results.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +126,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda number, _frame: stop.append(number))
     while (seeds and not runs.failed and not stop) or runs.going:
         while seeds and not runs.failed and not stop and len(runs.going) < given.at_a_time:
+            if runs.going and os.getloadavg()[0] > given.load_max:
+                break
             runs.start(seeds.pop(0))
         runs.collect()
         time.sleep(0.2)
