@@ -1,6 +1,7 @@
 """Many seeded runs, one after another or a few at a time, each on a fresh installation.
 
-    python fault_runs.py --runs 200 --seconds 20 --results FILE [--first-seed N] [--at-a-time N] [--load-max X]
+    python fault_runs.py --runs 200 --seconds 20 --results FILE
+        [--first-seed N] [--at-a-time N] [--load-max X]
 
 Appends one line of JSON per run to FILE (see ``fault_run``); seeds that FILE already has are not run
 again, so the same command goes on where it was stopped.  The first run that finds anything wrong
