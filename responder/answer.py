@@ -518,7 +518,7 @@ class AnswerPath:
         know, by what the CA itself signs its CRLs with; else by our default (RFC 6960 §4.4.7.2)."""
         issuer = served.issuer
         wanted = () if request.preferred is None else (*request.preferred, *served.crl_algorithms)
-        signer = self.signers.current(issuer.issuer_id, now_s, issuer.dropped, wanted)
+        signer = self.signers.current(issuer, now_s, wanted)
         if signer is None:
             raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
         return signer

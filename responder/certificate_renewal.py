@@ -140,10 +140,10 @@ class CertificateRenewal:
         return self._signers
 
     def _signer(self, issuer: Issuer, algorithm: str, now_s: int) -> Signer | None:
-        return self._loaded().of_algorithm(issuer.issuer_id, algorithm, now_s, issuer.dropped)
+        return self._loaded().of_algorithm(issuer, algorithm, now_s)
 
     def _adopted(self, issuer: Issuer, now_s: int) -> Signer | None:
-        return self._loaded().adopted(issuer.issuer_id, now_s, issuer.dropped)
+        return self._loaded().adopted(issuer, now_s)
 
     def _standing(self, issuer: Issuer, now_s: int) -> IssuerStanding:
         adopted = self._adopted(issuer, now_s)
@@ -159,7 +159,7 @@ class CertificateRenewal:
             for algorithm in self._algorithms
         ]
         worst = max(each, key=lambda item: _STATES.index(item.state))
-        current = self._loaded().current(issuer.issuer_id, now_s, issuer.dropped)
+        current = self._loaded().current(issuer, now_s)
         return replace(worst, signer=current)
 
 

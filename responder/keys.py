@@ -27,6 +27,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -61,6 +62,7 @@ RSA_BITS_MIN = 2048
 _ADOPTED = "-adopted"
 # Whatever else lies in the folder, a copy put aside say, is nobody's pair.
 _PAIR = re.compile(rf"([0-9]{{1,9}})-[0-9a-f]+({_ADOPTED})?")
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension)
 _CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 _CURVES = {"p256": oid.SECP256R1, "p384": oid.SECP384R1, "p521": oid.SECP521R1}
 _ALGORITHMS = {
@@ -131,65 +133,71 @@ class SignerSet:
     *default*: the key algorithm that signs unless a client wants another, where there is such a key.
     """
 
-    __slots__ = ("_by_issuer", "_every_way", "signers")
+    __slots__ = ("_default", "_of", "signers")
 
     def __init__(self, signers: Iterable[Signer] = (), default: str = "") -> None:
         # Newest first.
         self.signers = tuple(sorted(signers, key=lambda signer: signer.not_before_s, reverse=True))
-        self._by_issuer: dict[int, tuple[Signer, ...]] = {}
-        self._every_way: dict[int, tuple[Signer, ...]] = {}
-        for signer in sorted(self.signers, key=lambda signer: signer.key_algorithm != default):
-            mine = self._by_issuer.get(signer.issuer_id, ())
-            self._by_issuer[signer.issuer_id] = (*mine, signer)
-            ways = self._every_way.get(signer.issuer_id, ())
-            others = [signer.with_hash_of(name) for name in _signature_algorithms(signer.key)[1:]]
-            self._every_way[signer.issuer_id] = (*ways, signer, *others)
+        self._default = default
+        self._of: dict[int, _Choice] = {}
 
-    def current(
-        self,
-        issuer_id: int,
-        now_s: int,
-        dropped: Iterable[str] = (),
-        wanted: Iterable[PreferredAlgorithm] = (),
-    ) -> Signer | None:
+    def current(self, issuer: Issuer, now_s: int, wanted: Iterable[PreferredAlgorithm] = ()) -> Signer | None:
         """Return the signer for the first of *wanted* there is one for, else of the default algorithm.
 
         Of several it is the newest that is valid now and not dropped; None if there is none at all.
         Source: RFC 6960 §4.4.7.2.
         """
+        choice = self._choice(issuer)
         for algorithm in wanted:
-            for signer in self._every_way.get(issuer_id, ()):
-                if signer.fits(algorithm) and signer.is_valid(now_s) and signer.serial not in dropped:
+            for signer in choice.every_way:
+                if signer.fits(algorithm) and signer.is_valid(now_s):
                     return signer
-        for signer in self._by_issuer.get(issuer_id, ()):
-            if signer.is_valid(now_s) and signer.serial not in dropped:
+        for signer in choice.signers:
+            if signer.is_valid(now_s):
                 return signer
         return None
 
-    def of_algorithm(
-        self, issuer_id: int, key_algorithm: str, now_s: int, dropped: Iterable[str] = ()
-    ) -> Signer | None:
+    def of_algorithm(self, issuer: Issuer, key_algorithm: str, now_s: int) -> Signer | None:
         """Return the newest valid signer of the issuer that has a key of this algorithm, or None."""
-        for signer in self._by_issuer.get(issuer_id, ()):
-            if (
-                signer.key_algorithm == key_algorithm
-                and signer.is_valid(now_s)
-                and signer.serial not in dropped
-            ):
+        for signer in self._choice(issuer).signers:
+            if signer.key_algorithm == key_algorithm and signer.is_valid(now_s):
                 return signer
         return None
 
-    def adopted(self, issuer_id: int, now_s: int, dropped: Iterable[str] = ()) -> Signer | None:
+    def adopted(self, issuer: Issuer, now_s: int) -> Signer | None:
         """Return the newest valid signer of the issuer that was made elsewhere, or None."""
-        for signer in self.signers:
-            if (
-                signer.issuer_id == issuer_id
-                and signer.is_adopted
-                and signer.is_valid(now_s)
-                and signer.serial not in dropped
-            ):
-                return signer
-        return None
+        found = [item for item in self._choice(issuer).signers if item.is_adopted and item.is_valid(now_s)]
+        return max(found, key=lambda signer: signer.not_before_s, default=None)
+
+    def _choice(self, issuer: Issuer) -> _Choice:
+        """Return who may sign for *issuer* as it is now, found out once."""
+        choice = self._of.get(issuer.issuer_id)
+        if choice is None or choice.issuer is not issuer:
+            choice = self._of[issuer.issuer_id] = self._choose(issuer)
+        return choice
+
+    def _choose(self, issuer: Issuer) -> _Choice:
+        mine = []
+        for signer in sorted(self.signers, key=lambda signer: signer.key_algorithm != self._default):
+            if signer.issuer_id != issuer.issuer_id or signer.serial in issuer.dropped:
+                continue
+            # Whoever brought the certificate here may have mistaken the issuer's number.
+            if _is_responder_of(x509.load_der_x509_certificate(signer.certificate_der), issuer):
+                mine.append(signer)
+        every_way = [
+            signer if at == 0 else signer.with_hash_of(name)
+            for signer in mine
+            for at, name in enumerate(_signature_algorithms(signer.key))
+        ]
+        return _Choice(issuer, tuple(mine), tuple(every_way))
+
+
+class _Choice(NamedTuple):
+    """Who may sign for an issuer, the default algorithm's first, newest first; and each by every hash."""
+
+    issuer: Issuer
+    signers: tuple[Signer, ...]
+    every_way: tuple[Signer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,8 +381,9 @@ class HostKeys:
             key_path = path.with_suffix(".key")
             try:
                 certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                _read_through(certificate)
                 is_its_key = (key := load_signer_key(key_path)).public_key() == certificate.public_key()
-            except (ValueError, UnsupportedAlgorithm) as exc:
+            except _UNREADABLE as exc:
                 raise KeyFileError(f"{path}: not a PEM certificate of a key known here") from exc
             except (OSError, KeyFileError) as exc:
                 # The agent removes expired pairs, certificate first, while workers look.
@@ -401,19 +410,28 @@ def check_responder_certificate(certificate: x509.Certificate, issuer: Issuer, n
     key_algorithm(certificate.public_key())
     if certificate.not_valid_after_utc.timestamp() < now_s:
         raise KeyFileError(f"{name} expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
-    if is_ca_of(certificate, issuer):
+    if _is_ca_of(certificate, issuer):
         return
-    if not any(_is_issued_by(certificate, der) for der in issuer.certificates_der):
+    if not _is_issued_by(certificate, issuer):
         raise KeyFileError(f"{name} is not issued by {issuer.path}")
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = x509.ExtendedKeyUsage([])
-    if ExtendedKeyUsageOID.OCSP_SIGNING not in usage:
+    if not _is_for_answers(certificate):
         raise KeyFileError(f"{name} is not for signing OCSP answers")
 
 
-def is_ca_of(certificate: x509.Certificate, issuer: Issuer) -> bool:
+def _is_responder_of(certificate: x509.Certificate, issuer: Issuer) -> bool:
+    is_delegate = _is_issued_by(certificate, issuer) and _is_for_answers(certificate)
+    return is_delegate or _is_ca_of(certificate, issuer)
+
+
+def _is_for_answers(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.OCSP_SIGNING in usage
+
+
+def _is_ca_of(certificate: x509.Certificate, issuer: Issuer) -> bool:
     """Say whether *certificate* is a CA certificate of the issuer itself: its key under its name."""
     try:
         is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -443,12 +461,14 @@ def key_algorithm(key: object) -> str:
     raise KeyFileError("expected an RSA key, or an EC key on P-256, P-384 or P-521")
 
 
-def _is_issued_by(certificate: x509.Certificate, ca_certificate_der: bytes) -> bool:
-    try:
-        certificate.verify_directly_issued_by(x509.load_der_x509_certificate(ca_certificate_der))
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+def _is_issued_by(certificate: x509.Certificate, issuer: Issuer) -> bool:
+    for ca_certificate_der in issuer.certificates_der:
+        try:
+            certificate.verify_directly_issued_by(x509.load_der_x509_certificate(ca_certificate_der))
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            continue
+        return True
+    return False
 
 
 def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
@@ -458,11 +478,16 @@ def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
     except ValueError as exc:
         raise KeyFileError("a responder certificate: not DER") from exc
     try:
-        certificate.public_key()
-        list(certificate.extensions)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as exc:
+        _read_through(certificate)
+    except _UNREADABLE as exc:
         raise KeyFileError(f"a responder certificate cannot be read: {exc}") from exc
     return certificate
+
+
+def _read_through(certificate: x509.Certificate) -> None:
+    """Read what `cryptography` puts off, so that nobody is surprised by it.  Raises: any of _UNREADABLE."""
+    certificate.public_key()
+    list(certificate.extensions)
 
 
 def _serial(certificate: x509.Certificate) -> str:

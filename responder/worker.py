@@ -182,8 +182,8 @@ class Worker:
         if not standing.is_fresh(now_ms, monotonic_s):
             return False
         return monotonic_s >= self._patient_until_s or all(
-            self.path.signers.current(number, now_ms // 1000, served.issuer.dropped)
-            for number, served in standing.access.by_id.items()
+            self.path.signers.current(served.issuer, now_ms // 1000)
+            for served in standing.access.by_id.values()
         )
 
     # --- its life ------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class Worker:
         totals = self.counting.totals()
         issuers = []
         for issuer_id, served in sorted(standing.access.by_id.items()):
-            signer = self.path.signers.current(issuer_id, now_ms // 1000, served.issuer.dropped)
+            signer = self.path.signers.current(served.issuer, now_ms // 1000)
             issuers.append(
                 {
                     "issuer_id": issuer_id,

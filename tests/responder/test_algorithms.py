@@ -216,7 +216,7 @@ def test_a_key_from_elsewhere_signs_what_openssl_verifies(scene: Scene, kind: st
     signer = scene.keys.adopt(ca.issuer, der_of(certificate), key, NOW_S)
     scene.path.signers = scene.keys.load("p256")
     assert scene.path.signers.signers == (signer,)
-    assert scene.path.signers.adopted(1, NOW_S) == signer
+    assert scene.path.signers.adopted(ca.issuer, NOW_S) == signer
     scene.ground.serve(ca.issuer)
     request = outside_request(ca, 1)
     der = body(scene.ask(request))
@@ -286,6 +286,30 @@ def test_an_expired_adopted_pair_is_removed(tmp_path: Path) -> None:
     signer = keys.adopt(ca.issuer, der_of(ca.delegate(key, life_s=100)), key, NOW_S)
     assert keys.remove_expired(signer.not_after_s + 86_401) == [f"1-{signer.serial}-adopted"]
     assert list(keys.keys_folder.iterdir()) == []
+
+
+def test_a_key_adopted_under_a_mistaken_number_signs_for_nobody(scene: Scene) -> None:
+    """Brought here as another issuer's, its own goes on; nor does it sign for a later key of the name."""
+    key = new_key("p256")
+    mistaken = scene.keys.adopt(
+        replace(scene.sign.issuer, issuer_id=2), delegate_of(scene.sign, key), key, NOW_S
+    )
+    scene.path.signers = scene.keys.load("p256")
+    assert mistaken in scene.path.signers.signers
+    for wanted in ((), (oid.ECDSA_WITH_SHA256,), (oid.ECDSA_WITH_SHA384,)):
+        (certificate,) = scene.ocsp(asking(scene.auth, *wanted)).certificates
+        certificate.verify_directly_issued_by(scene.auth.certificate)
+    assert scene.path.signers.adopted(scene.auth.issuer, NOW_S) is None
+    generation_2 = replace(scene.auth.issuer, names_der=scene.sign.issuer.names_der)
+    assert scene.path.signers.adopted(generation_2, NOW_S) is None
+    assert scene.path.signers.adopted(replace(scene.sign.issuer, issuer_id=2), NOW_S) == mistaken
+
+
+def delegate_of(ca: CA, key: SignerKey) -> bytes:
+    """A certificate for *key*, newer than the delegate that the CA has already."""
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+    builder = ca._builder(ca.name, key.public_key(), NOW_S - 10, NOW_S + 1000)
+    return der_of(builder.add_extension(usage, False).sign(ca.key, hashes.SHA256()))
 
 
 def test_numbers_that_begin_alike_are_two_pairs(tmp_path: Path) -> None:

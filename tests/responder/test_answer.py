@@ -392,7 +392,7 @@ def test_a_dropped_signer_falls_with_every_answer_it_signed(scene: Scene) -> Non
     """A compromised responder certificate: what it signed is given no more, the next one signs."""
     message = get_request(scene.sign.request(1))
     scene.ask(scene.sign.request(1), How(True, message=message))
-    used = scene.path.signers.current(1, NOW_S)
+    used = scene.path.signers.current(scene.sign.issuer, NOW_S)
     assert used is not None
     scene.sign.install_responder(scene.folder / "keys", NOW_S)
     scene.path.signers = scene.keys.load()
@@ -581,7 +581,7 @@ def test_a_status_that_never_holds_still_is_trylater(scene: Scene) -> None:
 
 def test_a_signer_dropped_while_signing_signs_no_answer(scene: Scene) -> None:
     """The issuer is looked at again, not only the certificate."""
-    used = scene.path.signers.current(1, NOW_S)
+    used = scene.path.signers.current(scene.sign.issuer, NOW_S)
     assert used is not None
     scene.sign.install_responder(scene.folder / "keys", NOW_S - 1000)
     scene.path.signers = scene.keys.load()

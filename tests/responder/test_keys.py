@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,15 +174,16 @@ def test_the_newest_valid_signer_is_current_and_the_older_stays_good(keys: HostK
     old = keys.install(ca.issuer, certify(ca, csr_of(keys), now_s=NOW_S - 500_000), NOW_S)
     new = keys.install(ca.issuer, certify(ca, csr_of(keys), now_s=NOW_S), NOW_S)
     signers = keys.load()
-    assert signers.current(1, NOW_S - 1) == old
-    assert signers.current(1, NOW_S) == new
-    assert signers.current(1, NOW_S, dropped=(new.serial,)) == old
-    assert signers.current(1, NOW_S, dropped=(new.serial, old.serial)) is None
-    assert signers.current(1, old.not_after_s + 1, dropped=(new.serial,)) is None
-    assert signers.current(1, new.not_after_s) == new
-    assert signers.current(1, new.not_after_s + 1) is None
-    assert signers.current(2, NOW_S) is None
-    assert SignerSet().current(1, NOW_S) is None
+    issuer = ca.issuer
+    assert signers.current(issuer, NOW_S - 1) == old
+    assert signers.current(issuer, NOW_S) == new
+    assert signers.current(replace(issuer, dropped=(new.serial,)), NOW_S) == old
+    assert signers.current(replace(issuer, dropped=(new.serial, old.serial)), NOW_S) is None
+    assert signers.current(replace(issuer, dropped=(new.serial,)), old.not_after_s + 1) is None
+    assert signers.current(issuer, new.not_after_s) == new
+    assert signers.current(issuer, new.not_after_s + 1) is None
+    assert signers.current(replace(issuer, issuer_id=2), NOW_S) is None
+    assert SignerSet().current(issuer, NOW_S) is None
 
 
 def test_expired_pairs_are_removed_a_day_later(keys: HostKeys, ca: CA) -> None:
