@@ -96,7 +96,7 @@ def lose(state: Path) -> None:
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_what_was_revoked_here_outlives_a_backup_from_before_the_import(tmp_path: Path, lost: bool) -> None:
-    """Imported again from the old CA's files, published CRLs say what was revoked and which number was used."""
+    """Imported again from the old files, published CRLs say what was revoked and which number was used."""
     old = OldCA(tmp_path / "old")
     state, keys, url = installation(tmp_path)
     order = old.order(certificates=(old.write_certificates(1, 2),), crl_number=41)

@@ -9,15 +9,24 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from ca_cases import found, issue_one, make_issuing
+from import_cases import OldCA, run
 from store_cases import START_MS, add_issuer
 
+from certstatus.crl_entry import CRLEntry
 from certstatus.errors import StoreAway, StoreError
-from issuance import schema
-from issuance.database import make_engine, parse_url, postgres_options
+from issuance import database, migrations, schema
+from issuance.ca_keys import CAKeyFolder
+from issuance.database import create_sqlite_file, make_engine, parse_url, postgres_options
+from issuance.issuers import issuers
 from issuance.migrations import newest_revision
+from issuance.revoke import revoke
+from issuance.show import show
 from issuance.store import Store
+from publisher.crl_entries import fold
 
 
 def test_the_revisions_make_the_schema_of_the_code(store: Store) -> None:
@@ -143,3 +152,55 @@ def test_a_database_that_never_answers_is_not_waited_for_without_end() -> None:
         with pytest.raises(StoreAway, match="timeout"):
             Store.open(f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/d?connect_timeout=2")
         assert time.monotonic() - began < 4.5
+
+
+def test_a_store_of_the_first_revision_keeps_what_is_in_it(
+    store_url: str, tmp_path: Path, new_postgres: Callable[[str], str], keys: CAKeyFolder
+) -> None:
+    """Issued, revoked, held and numbered before; the same rows, and a register that goes on, afterwards."""
+    is_sqlite = store_url.startswith("sqlite")
+    source_url = f"sqlite:///{tmp_path / 'source.db'}" if is_sqlite else new_postgres("t_source")
+    with Store.create(source_url, START_MS) as source:
+        issuing = make_issuing(source, keys)
+        revoked, kept = (issue_one(source, issuing) for _ in range(2))
+        revoke(source, found(issuing, revoked), START_MS + 5, reason=1)
+        before = source.state()
+        # As the first version had them.
+        first: dict[str, tuple[list[str], list[dict[str, object]]]] = {}
+        with source.reading() as connection:
+            for table in schema.metadata.sorted_tables:
+                if table.name == "imported_issuer":
+                    continue
+                names = [column.name for column in table.columns if column.name != "revoked_ms"]
+                rows = connection.execute(sa.select(*(table.c[name] for name in names)))
+                first[table.name] = names, [dict(row._mapping) for row in rows]
+    if is_sqlite:
+        create_sqlite_file(tmp_path / "store.db")
+    engine = make_engine(parse_url(store_url))
+    with database.writing(engine) as connection:
+        command.upgrade(migrations._config(connection), "0001")
+        for table in schema.metadata.sorted_tables:
+            if table.name in first and first[table.name][1]:
+                lines = first[table.name][1]
+                columns: list[sa.ColumnClause[object]] = [sa.column(name) for name in first[table.name][0]]
+                connection.execute(sa.table(table.name, *columns).insert(), lines)
+    engine.dispose()
+    with pytest.raises(StoreError, match="run `certstatus store upgrade`"):
+        Store.open(store_url)
+    with Store(make_engine(parse_url(store_url))) as old:
+        old.upgrade()
+    with Store.open(store_url) as store:
+        assert store.state() == before
+        with store.reading() as connection:
+            for table in schema.metadata.sorted_tables:
+                if table.name in first:
+                    names, lines = first[table.name]
+                    rows = connection.execute(sa.select(*(table.c[name] for name in names)))
+                    assert [dict(row._mapping) for row in rows] == lines
+        (entry,) = fold(store.revocation_changes(1, 0, before.seq)).values()
+        assert entry == CRLEntry(revoked.serial, (START_MS + 5) // 1000, 1)
+        revoke(store, found(issuing, kept), START_MS + 10, reason=4)
+        assert show(store, found(issuing, kept), START_MS // 1000).answer == "revoked"
+        old_ca = OldCA(tmp_path / "old")
+        run(store, keys, old_ca.order(certificates=(old_ca.write_certificates(1),), crl_number=3), START_MS)
+        assert len(issuers(store)) == 2
