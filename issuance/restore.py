@@ -35,6 +35,7 @@ from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.durable import sync_folder
 from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
+from certstatus.store_use import replacing_store
 from issuance import backup, crl_register, database, provisions, schema
 from issuance.act import RECOVERED, Act, utc_text
 from issuance.import_register import ELSEWHERE
@@ -121,11 +122,11 @@ def restore(
             a host that knows nothing of the restore may go on answering from before it, or what tells
             so once the backup's files are in place, its configuration among them.
     Safe to run again after it was interrupted.  What was there is kept beside it, by another name.
-    Raises: StoreError — it cannot be read, or the installation is being served; BackupDamaged — it is no
-            backup, or a damaged one; KeyFileError — it has no index key.
+    Raises: StoreError — it cannot be read, or the installation is being served, or used by a command;
+            BackupDamaged — it is no backup, or a damaged one; KeyFileError — it has no index key.
     """
     state.mkdir(parents=True, exist_ok=True)
-    with _nobody_serves(state), backup.opened(backup_path, state) as opened:
+    with _nobody_serves(state), replacing_store(state), backup.opened(backup_path, state) as opened:
         before = _read_before(url, opened.state)
         # Files first: a store is never there without the keys its rows rely on.
         for top in ("ca", "secrets"):

@@ -20,6 +20,7 @@ import redis
 from certstatus.config import Config, load_config
 from certstatus.errors import CertStatusError
 from certstatus.private_valkey import valkey_url
+from certstatus.store_use import using_store
 from certstatus.valkey import connect
 from issuance.store import Store
 
@@ -37,7 +38,7 @@ def run_process(name: str, config_path: Path, valkey_answer_s: float, work: Work
     stop = stop_on_signals()
     try:
         config = load_config(config_path)
-        with Store.open(config.store_url) as store:
+        with using_store(config.state), Store.open(config.store_url) as store:
             valkey = connect(valkey_url(config), valkey_answer_s)
             try:
                 work(store, valkey, config, stop)

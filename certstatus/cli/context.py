@@ -55,9 +55,11 @@ class Installation:
 
     @cached_property
     def store(self) -> Store:
-        """The store of record.  Raises: StoreError."""
+        """The store of record; nobody restores another over it meanwhile.  Raises: StoreError."""
+        from certstatus.store_use import using_store
         from issuance.store import Store
 
+        self._stack.enter_context(using_store(self.config.state))
         return self._stack.enter_context(Store.open(self.config.store_url))
 
     @cached_property

@@ -26,9 +26,11 @@ def publish() -> None:
 @pass_installation
 def now(installation: Installation, service: str | None) -> None:
     """Publish a complete and a delta CRL of every CA key, also while `serve` runs."""
+    from certstatus.store_use import using_store
     from publisher.crl_publish import publish_now
 
-    made = publish_now(installation.config, service=service)
+    with using_store(installation.config.state):
+        made = publish_now(installation.config, service=service)
     values = [
         {
             "scope": item.scope,
