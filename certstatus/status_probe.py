@@ -30,14 +30,18 @@ class StatusProbe:
 
     def __init__(self, url: str, ca: x509.Certificate, connections: int, timeout_s: float = 10.0) -> None:
         """Raises: ProbeFailed — *url* is not http://HOST[:PORT]/PATH."""
-        where = urlsplit(url)
-        if where.scheme != "http" or where.hostname is None:
+        try:
+            where = urlsplit(url)
+            host, port = where.hostname, where.port
+        except ValueError as exc:
+            raise ProbeFailed(f"{url}: {exc}") from exc
+        if where.scheme != "http" or host is None or port == 0:
             raise ProbeFailed(f"{url}: expected http://HOST[:PORT]/PATH")
         self._path = where.path or "/"
         self._ca = ca
         self._timeout_s = timeout_s
         self._connections = [
-            http.client.HTTPConnection(where.hostname, where.port or 80, timeout=timeout_s)
+            http.client.HTTPConnection(host, port or 80, timeout=timeout_s)
             for _ in range(connections)
         ]
 

@@ -81,6 +81,10 @@ _SIGNED_AGAIN_MAX = 5
 # The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
 _JITTER = 0.1
 _ANSWER_BYTES = 900
+# What an answer keeps for each further certificate, each place watched, and each algorithm preferred.
+_CERTIFICATE_BYTES = 600
+_WATCHED_BYTES = 64
+_PREFERRED_BYTES = 100
 _FOR_EVER_S = 1 << 62
 _MEMO_MESSAGE_MAX = 4096
 _RETRY_AFTER_S = {
@@ -189,6 +193,12 @@ class Answer:
         self.next_update_s = draft.next_update_s
         self.head = wire.answer_head(len(body), self._validators())
         self.middle = wire.PUBLIC if draft.served.issuer.access == "public" else wire.PRIVATE
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
+        return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
 
     def not_modified_head(self) -> bytes:
         """Return the head of the 304 that stands for this answer."""
@@ -601,7 +611,7 @@ class AnswerPath:
         self._note("signed")
         answer = Answer(draft, body, standing, request.cacheable)
         if request.cacheable:
-            self._answers.put(request, answer, len(body) + _ANSWER_BYTES)
+            self._answers.put(request, answer, answer.size + _PREFERRED_BYTES * len(request.preferred or ()))
         return answer
 
     # --- giving --------------------------------------------------------------------------------------
@@ -630,7 +640,7 @@ class AnswerPath:
                 cells[row + kind] += 1
             message = how.message
             if message is not None and answer.shared and len(message) <= _MEMO_MESSAGE_MAX:
-                self._memo.put(message, (answer, end), len(message) + len(answer.body) + _ANSWER_BYTES)
+                self._memo.put(message, (answer, end), len(message) + answer.size)
         return b"".join(
             (head, wire.seconds(answer.refresh_s - now_s), answer.middle, wire.http_date(now_s), end, body)
         )

@@ -227,6 +227,7 @@ def _installed(installation: Installation) -> list[dict[str, Any]]:
 def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:
     """Return an issuer of which only the CA certificate is known here."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     from certstatus.errors import KeyFileError
@@ -234,16 +235,17 @@ def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:
 
     try:
         certificate = x509.load_pem_x509_certificate(ca_file.read_bytes())
-    except ValueError as exc:
-        raise KeyFileError(f"{ca_file}: not a PEM certificate") from exc
+        spki_der = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise KeyFileError(f"{ca_file}: not a PEM certificate of a key known here") from exc
     return Issuer(
         issuer_id=issuer_id,
         service=f"issuer-{issuer_id}",
         generation=0,
         names_der=(certificate.subject.public_bytes(),),
-        spki_der=certificate.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        ),
+        spki_der=spki_der,
         key_id=b"",
         certificates_der=(certificate.public_bytes(serialization.Encoding.DER),),
     )

@@ -497,6 +497,8 @@ def test_probe_measures_from_the_commit_to_the_last_worker(served: Served, tmp_p
     ("words", "said"),
     [
         (("--url", "https://127.0.0.1/ocsp"), "expected http://"),
+        (("--url", "http://127.0.0.1:99999/ocsp"), "Port out of range"),
+        (("--url", "http://[::1/ocsp"), "Invalid IPv6 URL"),
         (("--url", "http://127.0.0.1:1/ocsp"), "no answer from 127.0.0.1:1"),
         (("--objective-ms", "1", "--rounds", "1"), "the objective 1 ms"),
     ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import re
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -35,15 +38,19 @@ from responder_cases import (
     SHA256,
     everybody,
     get_request,
+    post_request,
     request_der,
     serial_of,
 )
 
+from certstatus import oid
 from certstatus.cert_id import encode_cert_id
 from certstatus.changes import ChangeKind
 from certstatus.clock import jst_day_end_s, jst_day_number
 from certstatus.counters import Provision, read_counters
-from certstatus.der import generalized_time
+from certstatus.der import explicit, generalized_time, sequence
+from certstatus.der import oid as encode_oid
+from certstatus.extension import encode_extension
 from certstatus.index import View
 from certstatus.ocsp_response import parse_response
 from certstatus.oid import OCSP_ARCHIVE_CUTOFF
@@ -414,6 +421,48 @@ def test_an_old_answer_holds_while_no_new_one_can_be_signed(scene: Scene) -> Non
     scene.clock.pass_s(300)
     scene.ground.beat()
     assert body(scene.ask(scene.sign.request(1))) == TRY_LATER
+
+
+@pytest.mark.parametrize("what", ["one", "twenty", "preferred"])
+def test_the_caches_take_no_more_memory_than_they_say(scene: Scene, what: str) -> None:
+    """Also where a request is long for its answer, which whoever asks may make it."""
+    if what == "preferred":
+        requests = [preferring_all(scene.sign, n) for n in range(150)]
+    else:
+        each = 20 if what == "twenty" else 1
+        requests = [scene.sign.request(*range(each * n, each * (n + 1))) for n in range(150)]
+    messages = [post_request(der) for der in requests]
+    scene.ask(scene.sign.request(10_000), How(True, message=b"first"))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        said, taken = cached_bytes(scene), tracemalloc.get_traced_memory()[0]
+        for der, message in zip(requests, messages, strict=True):
+            # A copy, as what comes from a socket.
+            scene.ask(der, How(True, message=bytes(bytearray(message))))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - taken
+        assert 0.2 < taken / (cached_bytes(scene) - said) < 1
+    finally:
+        tracemalloc.stop()
+
+
+def cached_bytes(scene: Scene) -> int:
+    """What both caches say of themselves."""
+    sizes = scene.path.sizes()
+    return sizes["memo_bytes"] + sizes["answer_bytes"]
+
+
+def preferring_all(ca: CA, n: int) -> bytes:
+    """A request that names every algorithm and curve there is, in an order of its own."""
+    entries = [
+        sequence(sequence(encode_oid(name)), sequence(encode_oid(oid.EC_PUBLIC_KEY), encode_oid(curve)))
+        for name in (oid.ECDSA_WITH_SHA256, oid.ECDSA_WITH_SHA384, oid.ECDSA_WITH_SHA512)
+        for curve in (oid.SECP256R1, oid.SECP384R1, oid.SECP521R1)
+    ]
+    orders = itertools.islice(itertools.permutations(entries), n, None)
+    extension = encode_extension(oid.OCSP_PREF_SIG_ALGS, sequence(*next(orders)))
+    return sequence(sequence(sequence(sequence(ca.cert_id_der(1))), explicit(2, sequence(extension))))
 
 
 def test_a_bug_is_internal_error_and_nothing_else(scene: Scene) -> None:
