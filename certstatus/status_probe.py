@@ -41,8 +41,7 @@ class StatusProbe:
         self._ca = ca
         self._timeout_s = timeout_s
         self._connections = [
-            http.client.HTTPConnection(host, port or 80, timeout=timeout_s)
-            for _ in range(connections)
+            http.client.HTTPConnection(host, port or 80, timeout=timeout_s) for _ in range(connections)
         ]
 
     def __enter__(self) -> Self:

@@ -344,7 +344,7 @@ def test_a_key_file_may_be_encrypted(tmp_path: Path) -> None:
 def test_a_key_on_a_curve_that_nobody_knows_is_an_error_of_the_file(tmp_path: Path) -> None:
     """OpenSSL makes keys that `cryptography` has no words for."""
     path = tmp_path / "odd.key"
-    words = ["openssl", "ecparam", "-name", "secp112r1", "-genkey", "-noout", "-out", path]
+    words = ["openssl", "ecparam", "-name", "secp112r1", "-genkey", "-noout", "-out", str(path)]
     subprocess.run(words, check=True, capture_output=True, timeout=60)
     path.chmod(0o600)
     with pytest.raises(KeyFileError, match=rf"{path}: not an unencrypted PEM key"):
