@@ -56,6 +56,11 @@ def utc(posix_s: int) -> datetime:
     return datetime.fromtimestamp(posix_s, UTC)
 
 
+def utc_text(posix_s: int) -> str:
+    """Return a time as people read it in messages: ``2026-11-24T05:29:23Z``."""
+    return f"{utc(posix_s):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def generalized_time(posix_s: int) -> bytes:
     """Return ``YYYYMMDDHHMMSSZ`` (RFC 5280 §4.1.2.5.2): seconds present, no fraction."""
     return time.strftime("%Y%m%d%H%M%SZ", time.gmtime(posix_s)).encode("ascii")

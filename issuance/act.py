@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -389,17 +388,11 @@ def publish(connection: sa.Connection, kind: str, generation: int, sha256: bytes
     )
 
 
-def utc_text(posix_ms: int) -> str:
-    """Return a time as people read it in messages: ``2026-11-24T05:29:23Z``, rounded down."""
-    return datetime.fromtimestamp(posix_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _since(standing: Standing, revoked_seq: int | None) -> str:
     if standing.revoked_at_ms is None:
         return ""
-    return (
-        f" (since {utc_text(standing.revoked_at_ms)}, {reason_text(standing.reason)}, change {revoked_seq})"
-    )
+    since = clock.utc_text(standing.revoked_at_ms // 1000)
+    return f" (since {since}, {reason_text(standing.reason)}, change {revoked_seq})"
 
 
 def _refusal(exc: sa.exc.IntegrityError) -> Exception:

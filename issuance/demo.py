@@ -7,12 +7,12 @@ Does not know: real applicants; the keys of these certificates are thrown away a
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -145,4 +145,4 @@ def _pem(store: Store, issuing: Issuing, serial: bytes) -> bytes:
             .join(table, table.c.issued_seq == records.c.issued_seq)
             .where(table.c.service == issuing.issuer.service, table.c.serial == serial.hex())
         ).scalar_one()
-    return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
+    return ssl.DER_cert_to_PEM_cert(der).encode()

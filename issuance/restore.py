@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from certstatus import clock
 from certstatus.changes import ChangeKind, fingerprint, first_chain
 from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.durable import sync_folder
@@ -37,7 +38,7 @@ from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
 from certstatus.store_use import replacing_store
 from issuance import backup, crl_register, database, provisions, schema
-from issuance.act import RECOVERED, Act, utc_text
+from issuance.act import RECOVERED, Act
 from issuance.import_register import ELSEWHERE
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.provisions import ProvisionCell
@@ -361,7 +362,7 @@ def _record_key_events(act: Act, before: _Before) -> None:
     for issuer in read_issuers(act.connection):
         event = before.key_events.get(issuer.spki_der)
         if event is not None and issuer.key_event_seq is None:
-            detail = {"told_by": _REPLACED, "recorded_at": utc_text(event.recorded_ms)}
+            detail = {"told_by": _REPLACED, "recorded_at": clock.utc_text(event.recorded_ms // 1000)}
             act.record(
                 ChangeKind.CA_KEY_EVENT,
                 issuer_id=issuer.issuer_id,
@@ -445,7 +446,7 @@ def _detail(revoked: _Revoked) -> str:
     return json.dumps(
         {
             "told_by": revoked.told_by,
-            "revoked_at": utc_text(revoked.revoked_at_s * 1000),
+            "revoked_at": clock.utc_text(revoked.revoked_at_s),
             "reason": reason_text(revoked.reason),
         },
         sort_keys=True,

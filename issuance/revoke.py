@@ -14,12 +14,13 @@ from enum import Enum
 
 import sqlalchemy as sa
 
+from certstatus import clock
 from certstatus.changes import ChangeKind
 from certstatus.config import STATUTORY_SERVICES
 from certstatus.crl_reason import CRLReason
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
 from issuance import schema
-from issuance.act import RecordedChange, utc_text
+from issuance.act import RecordedChange
 from issuance.issuers import issuer_by_id, publish_issuers, require_here
 from issuance.profiles import AUTH, SIGN
 from issuance.schema import CertificateState
@@ -274,7 +275,7 @@ def _check_invalidity(invalidity_s: int, now: Now) -> None:
         raise PolicyViolation(f"invalidity {invalidity_s} s lies outside of 1970 to 2106")
     # A key is known to be bad, or thought so, of a time that has been.
     if invalidity_s * 1000 > read_clock(now):
-        raise PolicyViolation(f"invalidity {utc_text(invalidity_s * 1000)} is in the future")
+        raise PolicyViolation(f"invalidity {clock.utc_text(invalidity_s)} is in the future")
 
 
 def _require_hold(store: Store, found: FoundCertificate) -> None:

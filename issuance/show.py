@@ -18,7 +18,6 @@ from certstatus import clock
 from certstatus.changes import ChangeKind
 from certstatus.crl_reason import reason_text
 from issuance import history, schema
-from issuance.act import utc_text
 from issuance.issuers import IssuerRecord, read_issuers
 from issuance.revoke import FoundCertificate
 from issuance.schema import CertificateState
@@ -97,17 +96,18 @@ def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
         ]
     answer, why = answer_for(issuer, standing, row.not_after_day, max(now_s, state.time_ms // 1000))
     revoked = standing.state is not CertificateState.VALID
+    revoked_at_ms = standing.revoked_at_ms
     return ShownCertificate(
         service=row.service,
         generation=issuer.generation,
         issuer_id=row.issuer_id,
         serial=row.serial,
         state=standing.state.name.lower(),
-        not_before=None if row.not_before_s is None else utc_text(row.not_before_s * 1000),
-        not_after=utc_text(row.not_after_s * 1000),
-        revoked_at=utc_text(standing.revoked_at_ms) if revoked and standing.revoked_at_ms else None,
+        not_before=None if row.not_before_s is None else clock.utc_text(row.not_before_s),
+        not_after=clock.utc_text(row.not_after_s),
+        revoked_at=clock.utc_text(revoked_at_ms // 1000) if revoked and revoked_at_ms else None,
         reason=reason_text(standing.reason) if revoked else None,
-        invalidity=utc_text(standing.invalidity_s * 1000) if standing.invalidity_s else None,
+        invalidity=clock.utc_text(standing.invalidity_s) if standing.invalidity_s else None,
         origin=row.origin,
         changes=tuple(changes),
         answer=answer,
@@ -134,7 +134,7 @@ def answer_for(issuer: IssuerRecord, standing: Standing, not_after_day: int, now
             return "good", f"expired: {ended}; the policy is to repeat the last status"
     if standing.state is CertificateState.VALID:
         return "good", "issued, and nothing was recorded against it"
-    since = utc_text(standing.revoked_at_ms or 0)
+    since = clock.utc_text((standing.revoked_at_ms or 0) // 1000)
     if standing.state is CertificateState.HELD:
         return "revoked", f"on hold since {since}"
     return "revoked", f"revoked since {since} ({reason_text(standing.reason)})"
@@ -144,7 +144,7 @@ def _shown(row: sa.Row[Any]) -> ShownChange:
     return ShownChange(
         seq=row.seq,
         kind=ChangeKind(row.kind).name.lower().replace("_", "-"),
-        recorded_at=utc_text(row.recorded_ms),
+        recorded_at=clock.utc_text(row.recorded_ms // 1000),
         reason=None if row.reason is None else reason_text(row.reason),
         ground=row.ground,
         detail=row.detail,

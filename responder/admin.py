@@ -14,11 +14,10 @@ Knows: routes, and reading what it shows.  Does not know: how it is laid out (``
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import signal
+import ssl
 import sys
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +124,8 @@ class Admin:
                 if form == "cer":
                     return web.Response(body=der, content_type="application/pkix-cert")
                 if form == "pem":
-                    return web.Response(text=_pem(der), content_type="application/x-pem-file")
+                    pem = ssl.DER_cert_to_PEM_cert(der)
+                    return web.Response(text=pem, content_type="application/x-pem-file")
         raise web.HTTPNotFound
 
     async def _read_published(self) -> Published:
@@ -152,11 +152,6 @@ class Admin:
             return Published(before.beat, before.issuers, before.crls, f"Valkey: {exc}")
         except CertStatusError as exc:
             return Published(before.beat, before.issuers, before.crls, str(exc))
-
-
-def _pem(der: bytes) -> str:
-    body = "\n".join(textwrap.wrap(base64.b64encode(der).decode("ascii"), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
 
 
 async def serve(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
 from certstatus.crl_reason import CRLReason
 from certstatus.der import integer_content
+from certstatus.errors import UnknownCertificate
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -206,12 +208,9 @@ def _optional(values: Iterable[str | None]) -> list[str]:
 
 
 def _pem(certificate_der: bytes | None) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     if certificate_der is None:
-        raise click.ClickException("this certificate is known by its number only")
-    return x509.load_der_x509_certificate(certificate_der).public_bytes(Encoding.PEM).decode().rstrip()
+        raise UnknownCertificate("this certificate is known by its number only")
+    return ssl.DER_cert_to_PEM_cert(certificate_der).rstrip()
 
 
 def _find(installation: Installation, serial: bytes, service: str | None) -> FoundCertificate:

@@ -68,7 +68,7 @@ def end(installation: Installation, name: str) -> None:
 @pass_installation
 def list_hosts(installation: Installation) -> None:
     """List all hosts that were ever enrolled."""
-    from issuance.act import utc_text
+    from certstatus import clock
     from issuance.responder_certs import hosts
 
     found = hosts(installation.store)
@@ -76,8 +76,8 @@ def list_hosts(installation: Installation) -> None:
         {
             "host": item.host,
             "public_key": item.public_key.hex(),
-            "enrolled_at": utc_text(item.enrolled_ms),
-            "ended_at": utc_text(item.ended_ms) if item.ended_ms else None,
+            "enrolled_at": clock.utc_text(item.enrolled_ms // 1000),
+            "ended_at": clock.utc_text(item.ended_ms // 1000) if item.ended_ms else None,
         }
         for item in found
     ]

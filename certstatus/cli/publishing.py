@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from certstatus import clock
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.crl_reason import reason_text
 
@@ -38,7 +39,7 @@ def now(installation: Installation, service: str | None) -> None:
             "number": item.number,
             "base_number": item.base_number,
             "entries": item.entries,
-            "next_update": _time(item.next_update_s),
+            "next_update": clock.utc_text(item.next_update_s),
             "file": str(item.file),
         }
         for item in made
@@ -154,8 +155,8 @@ def _values(file: Path, parsed: ParsedCRL, entries: list[CRLEntry], findings: li
         "issuer": issuer.rfc4514_string(),
         "number": parsed.number,
         "base_number": parsed.base_number,
-        "this_update": _time(parsed.this_update_s),
-        "next_update": None if parsed.next_update_s is None else _time(parsed.next_update_s),
+        "this_update": clock.utc_text(parsed.this_update_s),
+        "next_update": None if parsed.next_update_s is None else clock.utc_text(parsed.next_update_s),
         "entry_count": len(entries),
         "reasons": dict(sorted(reasons.items())),
         "findings": findings,
@@ -189,13 +190,7 @@ def _text(values: dict[str, Any]) -> str:
 def _entry(entry: CRLEntry) -> dict[str, Any]:
     return {
         "serial": entry.serial.hex(),
-        "revoked_at": _time(entry.revoked_at_s),
+        "revoked_at": clock.utc_text(entry.revoked_at_s),
         "reason": None if not entry.reason else reason_text(entry.reason),
-        "invalid_since": None if entry.invalidity_at_s is None else _time(entry.invalidity_at_s),
+        "invalid_since": None if entry.invalidity_at_s is None else clock.utc_text(entry.invalidity_at_s),
     }
-
-
-def _time(posix_s: int) -> str:
-    from certstatus import clock
-
-    return f"{clock.utc(posix_s):%Y-%m-%dT%H:%M:%SZ}"

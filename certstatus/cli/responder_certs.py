@@ -7,12 +7,14 @@ for certificates and keys that come from outside.
 
 from __future__ import annotations
 
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from certstatus import clock
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
 from certstatus.config import KEY_ALGORITHMS
@@ -36,7 +38,6 @@ def responder_cert() -> None:
 @pass_installation
 def request(installation: Installation, issuer_id: int, algorithm: str | None, new: bool) -> None:
     """Make a key and print a signed request for issuer ISSUER_ID (on the responder host)."""
-    from certstatus import clock
     from responder.keys import HostKeys
 
     keys = HostKeys(installation.config.state / "host")
@@ -52,7 +53,6 @@ def request(installation: Installation, issuer_id: int, algorithm: str | None, n
 @pass_installation
 def issue_certificate(installation: Installation, request_file: Path) -> None:
     """Sign the certificate that an enrolled host asks for in REQUEST_FILE; prints it (PEM)."""
-    from certstatus import clock
     from issuance.responder_certs import sign_request
 
     certificate_der = sign_request(
@@ -62,7 +62,7 @@ def issue_certificate(installation: Installation, request_file: Path) -> None:
         clock.now_ms,
         installation.config.responder.certificate_life_s,
     )
-    pem = _pem(certificate_der)
+    pem = ssl.DER_cert_to_PEM_cert(certificate_der)
     installation.emit({"certificate": pem}, pem.rstrip())
 
 
@@ -79,7 +79,6 @@ def issue_certificate(installation: Installation, request_file: Path) -> None:
 @pass_installation
 def install(installation: Installation, certificate_file: Path, ca_file: Path, issuer_id: int) -> None:
     """Take the certificate in CERTIFICATE_FILE into use (on the responder host); workers: SIGHUP."""
-    from certstatus import clock
     from responder.keys import HostKeys
 
     keys = HostKeys(installation.config.state / "host")
@@ -88,7 +87,7 @@ def install(installation: Installation, certificate_file: Path, ca_file: Path, i
     )
     installation.emit(
         {"issuer_id": issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
-        f"responder certificate {signer.serial} installed, good until {_time(signer.not_after_s)}",
+        f"responder certificate {signer.serial} installed, good until {clock.utc_text(signer.not_after_s)}",
     )
 
 
@@ -118,7 +117,6 @@ def adopt(
     Workers take the key into use within a second or two; nobody but its CA can renew the certificate.
     With --service it is recorded, so that it can be dropped as any other.
     """
-    from certstatus import clock
     from responder.keys import HostKeys, load_signer_key
 
     if (service is None) == (ca_file is None) or (ca_file is None) != (issuer_id is None):
@@ -142,7 +140,7 @@ def adopt(
         record_adopted(store, issuer.issuer_id, keys.host, signer.certificate_der, clock.now_ms)
     installation.emit(
         {"issuer_id": issuer.issuer_id, "serial": signer.serial, "not_after_s": signer.not_after_s},
-        f"responder certificate {signer.serial} adopted, good until {_time(signer.not_after_s)}",
+        f"responder certificate {signer.serial} adopted, good until {clock.utc_text(signer.not_after_s)}",
     )
 
 
@@ -176,7 +174,6 @@ def drop(
     timeout: float | None,
 ) -> None:
     """Drop a compromised responder certificate, and every answer that it signed."""
-    from certstatus import clock
     from issuance.responder_certs import drop_certificate
 
     recorded = drop_certificate(installation.store, issuer_id, serial.lower(), clock.now_ms, ground)
@@ -184,7 +181,6 @@ def drop(
 
 
 def _signed(installation: Installation) -> list[dict[str, Any]]:
-    from certstatus import clock
     from issuance.responder_certs import responder_certificates
 
     now_s = clock.now_s()
@@ -193,8 +189,8 @@ def _signed(installation: Installation) -> list[dict[str, Any]]:
             "issuer_id": item.issuer_id,
             "serial": item.serial,
             "host": item.host,
-            "from": _time(item.not_before_s),
-            "until": _time(item.not_after_s),
+            "from": clock.utc_text(item.not_before_s),
+            "until": clock.utc_text(item.not_after_s),
             "state": "dropped" if item.dropped_seq else "expired" if item.not_after_s < now_s else "good",
         }
         for item in responder_certificates(installation.store)
@@ -202,7 +198,6 @@ def _signed(installation: Installation) -> list[dict[str, Any]]:
 
 
 def _installed(installation: Installation) -> list[dict[str, Any]]:
-    from certstatus import clock
     from responder.keys import HostKeys
 
     keys = HostKeys(installation.config.state / "host")
@@ -212,8 +207,8 @@ def _installed(installation: Installation) -> list[dict[str, Any]]:
             "issuer_id": item.issuer_id,
             "serial": item.serial,
             "host": keys.host,
-            "from": _time(item.not_before_s),
-            "until": _time(item.not_after_s),
+            "from": clock.utc_text(item.not_before_s),
+            "until": clock.utc_text(item.not_after_s),
             "state": "expired"
             if item.not_after_s < now_s
             else "alarm"
@@ -273,18 +268,5 @@ def _certificate_der(content: bytes) -> bytes:
         raise KeyFileError("neither a PEM nor a DER certificate") from exc
 
 
-def _pem(certificate_der: bytes) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return x509.load_der_x509_certificate(certificate_der).public_bytes(Encoding.PEM).decode()
-
-
 def _read(path: Path) -> bytes:
     return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-
-
-def _time(posix_s: int) -> str:
-    from certstatus import clock
-
-    return f"{clock.utc(posix_s):%Y-%m-%dT%H:%M:%SZ}"

@@ -31,7 +31,7 @@ def upgrade(installation: Installation) -> None:
 @pass_installation
 def state(installation: Installation) -> None:
     """Print epoch, sequence number and time of the last change or cut."""
-    from issuance.act import utc_text
+    from certstatus import clock
 
     found = installation.store.state()
     values = {
@@ -39,6 +39,6 @@ def state(installation: Installation) -> None:
         "epoch": found.epoch.hex(),
         "base_seq": found.base_seq,
         "seq": found.seq,
-        "time": utc_text(found.time_ms),
+        "time": clock.utc_text(found.time_ms // 1000),
     }
     installation.emit(values, "\n".join(f"{name:<10}{value}" for name, value in values.items()))

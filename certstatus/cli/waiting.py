@@ -39,13 +39,13 @@ def report_change(
     Exits with 75 when a live worker has not acknowledged within *timeout_s*, or when the store went away so
     that nobody can tell: the act stands all the same.
     """
+    from certstatus import clock
     from certstatus.errors import StoreError
-    from issuance.act import utc_text
 
     values: dict[str, Any] = {
         "what": what,
         "seq": recorded.seq,
-        "recorded_at": utc_text(recorded.recorded_ms),
+        "recorded_at": clock.utc_text(recorded.recorded_ms // 1000),
     }
     text = f"{what}, change {recorded.seq}, at {values['recorded_at']}"
     if no_wait:
