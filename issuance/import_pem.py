@@ -18,6 +18,8 @@ from certstatus.errors import ImportRefused
 _BEGIN = b"-----BEGIN "
 _END = b"-----END "
 _DASHES = b"-----"
+# Some editors put it before text in UTF-8.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Far above any certificate, and what keeps a damaged bundle from being read whole into memory.
 _PIECE_OCTETS_MAX = 1 << 30
 # PEM has 64 characters a line; what is no PEM may have no lines at all.
@@ -68,9 +70,12 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _read_pem(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[Piece]:
     for number, line in lines:
-        text = line.strip()
+        text = (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
         if not text.startswith(_BEGIN):
-            # PEM files may have text between what they hold.
+            # PEM files may have text between what they hold; but what looks like the edge of something that
+            # they hold is damage, and must not make it disappear.
+            if _BEGIN in text or text.startswith(_END):
+                raise ImportRefused(path, number, "PEM", "BEGIN or END where none can be")
             continue
         label = text.removeprefix(_BEGIN).removesuffix(_DASHES)
         if not text.endswith(_DASHES):

@@ -58,8 +58,10 @@ class Difference:
 class Recorder:
     """Compares one sheet with one issuer's part of the register, and records what is missing.
 
-    ``is_followed``: the CA revokes elsewhere, so its newer reason for a revocation stands; ``with_crl``:
-    a complete CRL was read, so what it does not list is not on hold; ``cert_hash``: the policy has it.
+    ``is_followed``: the CA revokes elsewhere, so its newer reason for a revocation stands; ``crl_s``: the
+    thisUpdate of the complete CRL that was read, POSIX s, None without one; what it does not list is not on
+    hold, unless its certificate had ended by then and so may have left the list (RFC 5280 §3.3);
+    ``cert_hash``: the policy has it.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Recorder:
         index_key: bytes,
         *,
         is_followed: bool,
-        with_crl: bool,
+        crl_s: int | None,
         cert_hash: bool = False,
     ) -> None:
         self._store = store
@@ -80,7 +82,7 @@ class Recorder:
         self._service = service
         self._index_key = index_key
         self._is_followed = is_followed
-        self._with_crl = with_crl
+        self._crl_s = crl_s
         self._cert_hash = cert_hash
 
     # --- before anything is recorded -----------------------------------------------------------------
@@ -278,13 +280,15 @@ class Recorder:
 
     def _releasable(self) -> list[bytes]:
         """Return what an import put on hold and the CRL does not list any more."""
-        if not self._with_crl:
+        if self._crl_s is None:
             return []
         table = schema.certificate
         with self._store.reading() as connection:
             serials = connection.execute(
                 sa.select(table.c.serial).where(
-                    table.c.issuer_id == self._issuer_id, table.c.state == int(CertificateState.HELD)
+                    table.c.issuer_id == self._issuer_id,
+                    table.c.state == int(CertificateState.HELD),
+                    table.c.not_after_s >= self._crl_s,
                 )
             ).scalars()
             found = []

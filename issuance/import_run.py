@@ -224,7 +224,7 @@ def _follow(
             issuer.service,
             index_key,
             is_followed=not issuer.revokes_here,
-            with_crl=True,
+            crl_s=crl.this_update_s,
         )
         recorder.compare()
         difference = recorder.record(now)
@@ -285,7 +285,7 @@ def _recorder(
         service,
         index_key,
         is_followed=plan.imported.revocations == ELSEWHERE,
-        with_crl=crl is not None,
+        crl_s=None if crl is None else crl.this_update_s,
         cert_hash=plan.policy.cert_hash,
     )
 

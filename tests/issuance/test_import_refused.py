@@ -215,6 +215,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
         lambda old: good(old, certificates=(broken_link(old),)),
         r"0009\.pem: file: No such file",
     ),
+    "PEM that has lost a BEGIN line": (
+        lambda old: good(old, certificates=(written(old, "x.pem", b"MIIB\n-----END CERTIFICATE-----\n"),)),
+        r"x\.pem, line 2: PEM: BEGIN or END where none can be",
+    ),
+    "BEGIN within a line": (
+        lambda old: good(old, certificates=(written(old, "x.pem", b"x -----BEGIN CERTIFICATE-----\n"),)),
+        r"x\.pem, line 1: PEM: BEGIN or END where none can be",
+    ),
     "no lines at all": (
         lambda old: good(old, certificates=(written(old, "x.pem", bytes(2 << 20)),)),
         r"x\.pem, line 1: line: over 1048575 octets",
@@ -448,3 +456,12 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over() -> None:
         finally:
             if is_root:
                 os.seteuid(0)
+
+
+def test_a_mark_of_the_octet_order_hides_no_certificate(
+    sqlite_store: Store, keys: CAKeyFolder, old: OldCA
+) -> None:
+    """Text editors put it there; the first of a bundle is read like the second."""
+    bundle = b"".join(old.issue(serial).public_bytes(PEM) for serial in (1, 2))
+    path = written(old, "bundle.pem", b"\xef\xbb\xbf" + bundle)
+    assert run(sqlite_store, keys, good(old, certificates=(path,))).difference.issued == 2

@@ -219,6 +219,24 @@ def test_a_followed_ca_can_be_taken_over_later(store: Store, keys: CAKeyFolder, 
     revoke(store, find_certificate(store, b"\x01", "OLD"), NOW_MS)
 
 
+def test_a_hold_whose_certificate_ended_is_not_released_by_leaving_the_list(
+    sqlite_store: Store, keys: CAKeyFolder, old: OldCA
+) -> None:
+    """An entry leaves a CRL after its certificate's end: on hold to the last, it never became good again."""
+    folder = old.folder / "certificates"
+    folder.mkdir()
+    for serial, end_s in ((1, NOW_S - 4001), (2, NOW_S - 4000)):
+        (folder / f"{serial}.pem").write_bytes(old.issue(serial, end_s=end_s).public_bytes(PEM))
+    first = old.write_crl({1: HOLD, 2: HOLD}, 7, NOW_S - 5000)
+    issuer = run(sqlite_store, keys, old.order(key_path=None, certificates=(folder,), crl_path=first)).issuer
+    newer = old.crl_der({}, 8, NOW_S - 4000)
+    follow_crl(sqlite_store, issuer, INDEX_KEY, newer, "x.crl", keys.folder, NOW_MS)
+    assert {serial: state for serial, (state, _, _) in states(sqlite_store).items()} == {
+        "01": HELD,
+        "02": VALID,
+    }
+
+
 def test_only_a_hold_that_was_imported_ends_with_the_ca_s_crl(
     store: Store, keys: CAKeyFolder, old: OldCA
 ) -> None:
