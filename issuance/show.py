@@ -1,7 +1,7 @@
 """What the register holds about one certificate, and what a verifier is told now.
 
 Knows: the certificate, its changes by number, and deriving the OCSP answer from the state, the
-issuer's CA-key event and its policy on expired certificates.
+issuer's CA-key event and its policies on expired certificates and on numbers that are on no list.
 Does not know: what any worker has actually answered.
 Source: RFC 6960 §2.2, §4.4.4; Act arts. 15, 34 (loss of effect), 18, 37 (what is provided).
 """
@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import ChangeKind
+from certstatus.changes import DAY_MAX, ChangeKind
 from certstatus.crl_reason import reason_text
 from issuance import history, schema
 from issuance.issuers import IssuerRecord, read_issuers
@@ -117,19 +117,31 @@ def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
 
 
 def answer_for(issuer: IssuerRecord, standing: Standing, not_after_day: int, now_s: int) -> tuple[str, str]:
-    """Return what an entitled verifier is told about a certificate at *now_s*, and why."""
+    """Return what an entitled verifier is told about a certificate at *now_s*, and why.
+
+    What responders say is decided in ``responder/status.py``; this is the same from the register.
+    """
     imported = issuer.imported
     if not issuer.is_ready:
         return "unauthorized", "the import of its issuer has not ended"
     if imported is not None and not issuer.revokes_here and now_s >= (imported.crl_next_update_s or 0):
         return "tryLater", "the newest CRL taken over from its issuer has run out"
-    if clock.jst_day_number(now_s) > not_after_day:
-        ended = f"its last day was {clock.jst_day(clock.jst_day_end_s(not_after_day)).isoformat()}"
-        if issuer.policy.expired != "last":
-            return (
-                issuer.policy.expired,
-                f"expired: {ended}, and the policy for that is {issuer.policy.expired}",
-            )
+    policy = issuer.policy
+    if (
+        standing.state is CertificateState.VALID
+        and not_after_day == DAY_MAX
+        and policy.issued_list != "complete"
+    ):
+        return policy.unlisted, f"on no list any more, and the policy for that is {policy.unlisted}"
+    last_second_s = clock.jst_day_end_s(not_after_day)
+    if now_s > last_second_s:
+        ended = f"its last day was {clock.jst_day(last_second_s).isoformat()}"
+        kept_s = policy.archive_cutoff_days * clock.DAY_S
+        if policy.expired != "last":
+            return policy.expired, f"expired: {ended}, and the policy for that is {policy.expired}"
+        if kept_s and last_second_s < now_s - kept_s:
+            days = policy.archive_cutoff_days
+            return "unknown", f"expired: {ended}; the policy is to repeat the last status for {days} days"
         if standing.state is CertificateState.VALID:
             return "good", f"expired: {ended}; the policy is to repeat the last status"
     if standing.state is CertificateState.VALID:
