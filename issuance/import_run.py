@@ -111,6 +111,7 @@ class _Plan:
     key: CAKey | None
     existing: IssuerRecord | None
     policy: IssuerPolicy
+    changes: dict[str, Any]
     imported: ImportedIssuer
     last_number: int | None
     read: FilesRead
@@ -159,7 +160,7 @@ def _import(
         sources = Sources(order.certificates, order.index_txt, crl, crl_name)
         read = read_sources(sheet, ca, sources, told)
         _add_published(sheet, published)
-        plan = _Plan(ca, key, existing, policy, imported, last_number, read)
+        plan = _Plan(ca, key, existing, policy, order.changes, imported, last_number, read)
         _check_holds(sheet, plan)
         recorder = _recorder(store, sheet, order.service, plan, index_key, existing, crl)
         missing = Difference()
@@ -386,10 +387,7 @@ def _imported(
 
 
 def _policy(order: ImportOrder, existing: IssuerRecord | None, imported: ImportedIssuer) -> IssuerPolicy:
-    policy = dataclasses.replace(order.policy if existing is None else existing.policy, **order.changes)
-    if imported.revocations == ELSEWHERE:
-        # Whatever its CRLs say is obeyed.
-        policy = dataclasses.replace(policy, hold=True)
+    policy = _changed(order.policy if existing is None else existing.policy, order.changes, imported)
     listed = bool(order.certificates) or order.index_txt is not None
     # Only what is answered by already was given its list; half an import was not.
     is_known = existing is not None and existing.is_ready and existing.policy.issued_list == "complete"
@@ -398,6 +396,14 @@ def _policy(order: ImportOrder, existing: IssuerRecord | None, imported: Importe
             "issued_list = complete needs the list: give --certificates or --index, or --issued-list absent"
         )
     policy.check(order.service)
+    return policy
+
+
+def _changed(policy: IssuerPolicy, changes: dict[str, Any], imported: ImportedIssuer) -> IssuerPolicy:
+    policy = dataclasses.replace(policy, **changes)
+    if imported.revocations == ELSEWHERE:
+        # Whatever its CRLs say is obeyed.
+        policy = dataclasses.replace(policy, hold=True)
     return policy
 
 
@@ -586,10 +592,15 @@ def _finish(store: Store, keys: CAKeyFolder, issuer: IssuerRecord, plan: _Plan, 
         for certificate in _new_certificates(issuer, plan.ca):
             add_certificate(act, issuer.issuer_id, certificate, seq)
         _add_names(act, issuer, plan, seq)
+        table = schema.issuer
+        stored = act.connection.execute(
+            sa.select(table.c.policy).where(table.c.issuer_id == issuer.issuer_id)
+        ).scalar_one()
+        # As it stands now: it may have been changed while certificates were recorded.
+        policy = _changed(IssuerPolicy.from_json(stored), plan.changes, plan.imported)
+        policy.check(issuer.service)
         act.connection.execute(
-            sa.update(schema.issuer)
-            .where(schema.issuer.c.issuer_id == issuer.issuer_id)
-            .values(policy=plan.policy.as_json())
+            sa.update(table).where(table.c.issuer_id == issuer.issuer_id).values(policy=policy.as_json())
         )
         write_imported(act.connection, issuer.issuer_id, plan.imported)
         if plan.last_number is not None:

@@ -15,7 +15,7 @@ from issuance import import_run
 from issuance.ca_keys import CAKeyFolder
 from issuance.import_records import Recorder
 from issuance.import_run import follow_crl, import_ca
-from issuance.issuers import issuer_of, issuers
+from issuance.issuers import issuer_of, issuers, set_policy
 from issuance.store import Store
 
 HOLD = x509.ReasonFlags.certificate_hold
@@ -115,3 +115,22 @@ def test_two_cas_do_not_get_one_service_at_once(sqlite_store: Store, keys: CAKey
     ]
     # No key without an issuer is left behind.
     assert len(list(keys.folder.glob("*.key"))) == 1
+
+
+def test_a_policy_that_is_changed_during_an_import_stays_changed(
+    sqlite_store: Store, keys: CAKeyFolder, old: OldCA
+) -> None:
+    """Only what the import was told to change is another afterwards."""
+    order = old.order(index_txt=old.write_index(valid_line(1)), crl_number=1)
+    issuer = run(sqlite_store, keys, order).issuer
+
+    def told(what: str, _done: int) -> None:
+        if what == "recording":
+            narrower = dataclasses.replace(issuer.policy, access="registered")
+            set_policy(sqlite_store, issuer.issuer_id, narrower, NOW_MS)
+
+    old.write_index(valid_line(1), valid_line(2))
+    more = dataclasses.replace(order, changes={"hold": True})
+    import_ca(sqlite_store, keys, INDEX_KEY, more, keys.folder.parent, NOW_MS, told)
+    policy = issuer_of(sqlite_store, "OLD").policy
+    assert (policy.access, policy.hold) == ("registered", True)
