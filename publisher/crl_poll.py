@@ -43,10 +43,10 @@ class CRLPoll:
         self._state = state
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
-        # By issuer_id: the task, when it is due, and what was fetched last.
+        # By issuer_id: the task, when it is due, and (by its URL, too) what was fetched last.
         self.tasks: dict[int, Task] = {}
         self._due_s: dict[int, float] = {}
-        self._fetched: dict[int, Fetched] = {}
+        self._fetched: dict[tuple[int, str], Fetched] = {}
         self._looked_s = float("-inf")
 
     def step(self) -> None:
@@ -82,7 +82,9 @@ class CRLPoll:
         taken = record.imported
         if taken is None or taken.crl_url is None or taken.poll_period_s is None:
             return ""
-        fetched = fetch_crl(taken.crl_url, self._fetched.get(issuer_id))
+        # Another place's tag may happen to be the same.
+        place = issuer_id, taken.crl_url
+        fetched = fetch_crl(taken.crl_url, self._fetched.get(place))
         word = ""
         if fetched is not None:
             index_key = load_index_key(self._state / "secrets" / "index.key")
@@ -90,7 +92,7 @@ class CRLPoll:
                 self._store, record, index_key, fetched.content, taken.crl_url, self._state, self._now_ms
             )
             # Only now: one that was refused is asked for, and refused, again.
-            self._fetched[issuer_id] = fetched._replace(content=b"")
+            self._fetched[place] = fetched._replace(content=b"")
             if new is not None:
                 word = f"{new.revoked} revoked, {new.held} on hold, {new.released} released"
                 log.info("CRL of %s from %s: %s", record.service, taken.crl_url, word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -180,3 +181,35 @@ def test_an_answer_that_never_ends_is_cut_off(begun: bytes, monkeypatch: pytest.
         assert time.monotonic() - began_s < 8
         let_go.set()
         thread.join()
+
+
+def test_another_url_is_not_asked_by_the_old_one_s_tag(tmp_path: Path, server: CRLServer) -> None:
+    """Tags say something at one place only: a CRL elsewhere is new, whatever its tag is."""
+    old = OldCA(tmp_path / "old")
+    keys = CAKeyFolder(tmp_path / "ca", environment={})
+    keys.make_passphrase()
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "index.key").write_bytes(INDEX_KEY)
+    (tmp_path / "secrets" / "index.key").chmod(SECRET_MODE)
+    clock_s = 1000.0
+    with Store.create(f"sqlite:///{tmp_path / 'store.db'}", NOW_MS) as store:
+        server.content = old.crl_der({1: None}, 7)
+        order = old.order(
+            key_path=None,
+            certificates=(old.write_certificates(1, 2),),
+            crl_der=server.content,
+            crl_url=server.url,
+            poll_period_s=60,
+        )
+        run(store, keys, order)
+        poll = CRLPoll(store, tmp_path, now_ms=lambda: NOW_MS, monotonic_s=lambda: clock_s)
+        poll.step()
+        run(store, keys, dataclasses.replace(order, crl_url=f"{server.url}?elsewhere"))
+        # Signatures of P-256 differ in length; a tag of the same length is the same tag here.
+        size = len(server.content)
+        while len(server.content) != size or server.content == order.crl_der:
+            server.content = old.crl_der({2: None}, 8, NOW_S - 100)
+        clock_s += 61
+        poll.step()
+        assert server.answers == [200, 200]
+        assert states(store)["02"][0] == 2
