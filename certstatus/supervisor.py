@@ -40,6 +40,7 @@ from certstatus.config import Config, format_config
 from certstatus.durable import write_durable
 from certstatus.errors import EXIT_TEMPORARY, AlreadyServed, CertStatusError, ConfigError, ServeFailed
 from certstatus.processes import Identity
+from issuance.ca_keys import PASSPHRASE_VARIABLE
 
 ALL, PUBLISHER, RESPONDER = "all", "publisher", "responder"
 
@@ -55,8 +56,6 @@ STOP_TIME_S = 10.0
 LOG_BYTES_MAX = 16 << 20
 OPEN_FILES_MAX = 1 << 20
 _TICK_S = 0.1
-# The CA's passphrase may come by this variable; only who signs as the CA gets it.
-CA_PASSPHRASE = "CERTSTATUS_CA_PASSPHRASE"
 _READY_TIME_S = 0.5
 _LOGS_LOOKED_AT_S = 60.0
 _ROOM_LOOKED_FOR_S = 1.0
@@ -77,8 +76,8 @@ class Child:
     stop_time_s: float = STOP_TIME_S
     sockets: dict[str, socket.socket] = field(default_factory=dict)
     before_start: Callable[[], object] = lambda: None
-    # Variables of our environment that are none of its business.
-    withheld: tuple[str, ...] = (CA_PASSPHRASE,)
+    # Variables of our environment that are none of its business: only who signs as the CA opens its keys.
+    withheld: tuple[str, ...] = (PASSPHRASE_VARIABLE,)
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     start_at_s: float = 0.0
