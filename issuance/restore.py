@@ -37,10 +37,11 @@ from certstatus.durable import sync_folder
 from certstatus.errors import StoreError
 from certstatus.publisher_key import load_index_key
 from certstatus.store_use import replacing_store
-from issuance import backup, crl_register, database, provisions, schema
+from issuance import backup, crl_register, provisions, schema
 from issuance.act import RECOVERED, Act
 from issuance.import_register import ELSEWHERE
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
+from issuance.new_store import new_store
 from issuance.provisions import ProvisionCell
 from issuance.published_crls import PublishedState, read_published
 from issuance.schema import CertificateState
@@ -137,7 +138,7 @@ def restore(
             shutil.copy(opened.folder / "certstatus.toml", state / "certstatus.toml")
         index_key = load_index_key(state / "secrets" / "index.key")
         folders = [folder for folder in (state / "crl", *crl_folders) if folder.is_dir()]
-        with _new_store(url) as connection:
+        with new_store(url) as connection:
             for table in schema.metadata.sorted_tables:
                 for rows in opened.rows(table):
                     connection.execute(sa.insert(table), rows)
@@ -578,92 +579,3 @@ def _put_files(opened: backup.OpenedBackup, top: str, state: Path, *, replace: b
             os.fsync(file.fileno())
         neighbour.rename(target)
         sync_folder(target.parent)
-
-
-@contextmanager
-def _new_store(url: str) -> Iterator[sa.Connection]:
-    """Give a connection to empty tables of today's schema, which take the store's place at the end."""
-    parsed = database.parse_url(url)
-    path = database.sqlite_path(parsed)
-    if path is None:
-        with _new_postgres(parsed) as connection:
-            yield connection
-    else:
-        with _new_sqlite(path) as connection:
-            yield connection
-
-
-@contextmanager
-def _new_postgres(url: sa.URL) -> Iterator[sa.Connection]:
-    """All in one transaction: the old tables move into a schema of their own, new ones take their place."""
-    from issuance import migrations
-
-    engine = database.make_engine(url)
-    try:
-        with database.writing(engine) as connection:
-            # The one statement that may find the lock held: by a writer that has yet to notice.
-            present = set(sa.inspect(connection).get_table_names())
-            ours = [name for name in (*schema.metadata.tables, "alembic_version") if name in present]
-            if ours:
-                aside = f"before_restore_{secrets.token_hex(4)}"
-                connection.exec_driver_sql(f'CREATE SCHEMA "{aside}"')
-                for name in ours:
-                    connection.exec_driver_sql(f'ALTER TABLE "{name}" SET SCHEMA "{aside}"')
-            migrations.upgrade(connection)
-            yield connection
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _new_sqlite(path: Path) -> Iterator[sa.Connection]:
-    """A file beside the old one, renamed over it when it is complete."""
-    from issuance import migrations
-
-    neighbour = path.with_name(f"{path.name}.restoring")
-    for leftover in (neighbour, *_log_files(neighbour)):
-        leftover.unlink(missing_ok=True)
-    database.create_sqlite_file(neighbour)
-    engine = database.make_engine(sa.URL.create("sqlite+pysqlite", database=str(neighbour)))
-    try:
-        with database.writing(engine) as connection:
-            migrations.upgrade(connection)
-            yield connection
-        _empty_log(engine)
-    finally:
-        engine.dispose()
-    if path.exists():
-        _keep_aside(path)
-    neighbour.rename(path)
-    sync_folder(path.parent)
-
-
-def _keep_aside(path: Path) -> None:
-    """Give the old database a second name, and leave no log that could be taken for the new one's."""
-    try:
-        old = database.make_engine(sa.URL.create("sqlite+pysqlite", database=str(path)))
-        try:
-            _empty_log(old)
-        finally:
-            old.dispose()
-    except sa.exc.DatabaseError:
-        # Damaged beyond opening; its log goes aside with it as it is.
-        pass
-    name = f"{path.name}.before-{secrets.token_hex(4)}"
-    os.link(path, path.with_name(name))
-    for log in _log_files(path):
-        if log.exists():
-            log.rename(log.with_name(name + log.name.removeprefix(path.name)))
-    sync_folder(path.parent)
-
-
-def _empty_log(engine: sa.Engine) -> None:
-    raw: Any = engine.raw_connection()
-    try:
-        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        raw.close()
-
-
-def _log_files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]

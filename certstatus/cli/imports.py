@@ -54,9 +54,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="What is said of a number that is on no list, with --issued-list absent.",
 )
 @click.option("--access", type=click.Choice(["public", "registered"]), help="Who may ask.")
-@click.option(
-    "--hold", is_flag=True, help="Allow holds; without it, one in the files is refused."
-)
+@click.option("--hold", is_flag=True, help="Allow holds; without it, one in the files is refused.")
 @wait_options
 @pass_installation
 def import_(
