@@ -274,6 +274,10 @@ def seeds() -> Iterator[tuple[str, bytes]]:
 
     good = get(b"/ocsp/" + text)
     chunks = b"10\r\n" + der[:16] + b"\r\n%x\r\n" % (len(der) - 16) + der[16:] + b"\r\n0\r\n\r\n"
+    # The end of a chunked body, inside of a chunk; and a next head that is as long as it may be.
+    looks_last = b"A\r\n0\r\n\r\n" + b"B" * 200
+    looks_last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(looks_last), looks_last)
+    long_health = get(b"/healthz", b"Host: x\r\nX: " + b"a" * 900 + b"\r\n")
     posted = post(length, der)
     health = get(b"/healthz")
     streams = {
@@ -294,6 +298,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         "post-two": post(b"Content-Length: %d\r\n" % len(world.request(b"\x01", b"\x02")), b"")
         + world.request(b"\x01", b"\x02"),
         "post-chunked": post(b"Transfer-Encoding: chunked\r\n", chunks),
+        "post-looks-last": post(b"Transfer-Encoding: chunked\r\n", looks_last) + long_health,
         "post-expect": post(length + b"Expect: 100-continue\r\n", der),
         "post-too-long": post(b"Content-Length: 300\r\n", bytes(300)),
         "post-garbage": post(b"Content-Length: 5\r\n", b"hello") + good,
