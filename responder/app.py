@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from certstatus import clock
@@ -93,16 +94,18 @@ class DelegateHandler(RequestHandler):
         else:
             super().data_received(data)
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
-            # It may never be answered, and its frames hold this connection.
-            _forget_frames(self._messages[-1][0].exc)
+            payload: StreamReader | None = None
+            # Fed line by line, there may be several.
+            for message, body in self._messages:
+                if isinstance(message, RawRequestMessage):
+                    payload = body
+                else:
+                    # It may never be answered, and its frames hold this connection.
+                    _forget_frames(message.exc)
             # What is in error is the rest of a body, if one is still awaited; its reader is not told.
-            if len(self._messages) > 1:
-                payload = self._messages[-2][1]
-            elif self._current_request is not None:
+            if payload is None and self._current_request is not None:
                 payload = self._current_request.content
-            else:
-                return
-            if not payload.is_eof() and payload.exception() is None:
+            if payload is not None and not payload.is_eof() and payload.exception() is None:
                 payload.set_exception(web.RequestPayloadError("not in order"))
 
     def is_busy(self) -> bool:

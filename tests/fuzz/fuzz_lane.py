@@ -394,11 +394,10 @@ def _octets(stream: bytes) -> list[tuple[bytes, bool]]:
 def is_excused(found: Said, alone: Said) -> bool:
     """Say whether the two may differ as they do: in the word on what is wrong, never in an answer.
 
-    aiohttp drops what is whole when what follows it in the same piece is in error, and an error in a
-    body that it has begun to hand on is known by its deadline only; so the same octets are refused as
-    400 or as 408, at once or later, according to how they are cut.  A head that is too long for its
-    target alone is just too long when it comes in pieces.  The lane waits for the end of a head that
-    may become plain, where aiohttp may know better already.
+    aiohttp drops what is whole when what follows it in the same piece is in error; the lane keeps that
+    from the first message of a piece only.  A head that is too long for its target alone is just too
+    long when it comes in pieces, and one that is in error as well may be refused for either.  The lane
+    waits for the end of a head that may become plain, where aiohttp may know better already.
     """
     said, refused = _parted(found)
     expected, refused_alone = _parted(alone)
@@ -410,8 +409,9 @@ def is_excused(found: Said, alone: Said) -> bool:
         more = every[len(said) :]
         if not more or (len(more) == 1 and _closes(more[0]) and _status(more[0]) >= 400):
             return True
-    if said == expected:
-        return refused and refused_alone
+    if said == expected and refused and refused_alone:
+        last = {_status(item.later[-1] if item.later else item.answers[-1]) for item in (found, alone)}
+        return len(last) == 1 or 408 not in last
     return refused and every[: len(said)] == said and alone.is_broken_off
 
 
