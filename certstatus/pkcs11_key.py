@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from certstatus.errors import KeyFileError
@@ -70,6 +71,7 @@ class _Token:
         self.uri = uri
         self._open_session: Any = None
         self._key: Any = None
+        self._public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None = None
 
     def sign(self, mechanism: str, data: bytes) -> bytes:
         """Return the raw signature over *data* by a mechanism of this name."""
@@ -95,13 +97,9 @@ class _Token:
     def public_key(self) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
         """Return the public key beside the private one, which must be there too."""
         import pkcs11
-        from pkcs11.util.ec import encode_ec_public_key
-        from pkcs11.util.rsa import encode_rsa_public_key
 
         try:
-            found = self._find(pkcs11.ObjectClass.PUBLIC_KEY)
-            encode = encode_ec_public_key if found.key_type is pkcs11.KeyType.EC else encode_rsa_public_key
-            public_key = serialization.load_der_public_key(encode(found))
+            public_key = self._read_public_key()
             self._private_key()
         except pkcs11.PKCS11Error as exc:
             raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
@@ -109,6 +107,7 @@ class _Token:
             raise KeyFileError(f"{self.uri}: its public key cannot be read: {exc}") from exc
         if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise KeyFileError(f"{self.uri}: expected an EC or RSA key")
+        self._public_key = public_key
         return public_key
 
     def generate(self, algorithm: str) -> None:
@@ -139,8 +138,21 @@ class _Token:
         import pkcs11
 
         if self._key is None:
-            self._key = self._find(pkcs11.ObjectClass.PRIVATE_KEY)
+            found = self._find(pkcs11.ObjectClass.PRIVATE_KEY)
+            if self._public_key is not None and self._read_public_key() != self._public_key:
+                # It has the label; certificates are over the one that had it before.
+                raise KeyFileError(f"{self.uri}: another key than before")
+            self._key = found
         return self._key
+
+    def _read_public_key(self) -> PublicKeyTypes:
+        import pkcs11
+        from pkcs11.util.ec import encode_ec_public_key
+        from pkcs11.util.rsa import encode_rsa_public_key
+
+        found = self._find(pkcs11.ObjectClass.PUBLIC_KEY)
+        encode = encode_ec_public_key if found.key_type is pkcs11.KeyType.EC else encode_rsa_public_key
+        return serialization.load_der_public_key(encode(found))
 
     def _find(self, kind: Any) -> Any:  # noqa: ANN401
         return self._session().get_key(
@@ -159,7 +171,10 @@ class _Token:
             raise KeyFileError(
                 "keys in a PKCS#11 token need the extra: pip install 'certstatus[hsm]'"
             ) from exc
-        pin = read_secret(self.uri.pin_source).decode().strip()
+        try:
+            pin = read_secret(self.uri.pin_source).decode().strip()
+        except UnicodeDecodeError as exc:
+            raise KeyFileError(f"{self.uri.pin_source}: a PIN is text in UTF-8") from exc
         wanted: dict[str, Any] = {}
         if self.uri.token:
             wanted["token_label"] = self.uri.token

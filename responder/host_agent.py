@@ -19,7 +19,7 @@ from typing import Any
 import redis
 
 from certstatus import clock, config
-from certstatus.errors import CertStatusError, FeedError
+from certstatus.errors import CertStatusError
 from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public
@@ -80,7 +80,7 @@ class HostAgent:
         return MISSING_PERIOD_S if self._is_missing else self._settings.responder.drain_period_ms / 1000
 
     def round(self) -> None:
-        """Do what is due once; trouble with Valkey is noted and tried again in the next round."""
+        """Do what is due once; trouble with Valkey or this host's files is noted and tried again."""
         now_s, monotonic_s = clock.now_s(), clock.monotonic_s()
         try:
             self._newest = read_newest_beat(
@@ -100,8 +100,11 @@ class HostAgent:
             self._note("")
         except redis.RedisError as exc:
             self._note(f"Valkey: {exc}")
-        except FeedError as exc:
+        except CertStatusError as exc:
+            # A key file that is unfit, say: counters are drained all the same.
             self._note(str(exc))
+        except OSError as exc:
+            self._note(f"{exc.filename}: {exc.strerror}")
         self._note_status(now_s)
 
     def last_drain(self) -> None:
@@ -134,7 +137,11 @@ class HostAgent:
             self._problem = problem
 
     def _note_status(self, now_s: int) -> None:
-        standing = self._renewal.standing(self._issuers, now_s)
+        try:
+            standing = self._renewal.standing(self._issuers, now_s)
+        except CertStatusError as exc:
+            standing = []
+            self._note(str(exc))
         content: dict[str, Any] = {
             "pid": os.getpid(),
             "host": self._host,

@@ -6,8 +6,11 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -104,6 +107,29 @@ def test_a_lost_session_is_opened_again(token: PKCS11URI) -> None:
     key.public_key().verify(signature, b"data", ec.ECDSA(hashes.SHA256()))
 
 
+def test_another_key_under_the_same_label_does_not_sign(token: PKCS11URI) -> None:
+    """A device set up anew has the label, but what its key signs is nothing for our certificate."""
+    import pkcs11
+
+    key = make_key(token.named("replaced"), "p256")
+    for found in list(key._token._session().get_objects({pkcs11.Attribute.LABEL: "replaced"})):
+        found.destroy()
+    key._token.generate("p256")
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    for _ in range(2):
+        with pytest.raises(KeyFileError, match="another key than before"):
+            key.sign(b"data", ec.ECDSA(hashes.SHA256()))
+
+
+def test_a_pin_is_text(token: PKCS11URI, tmp_path: Path) -> None:
+    """What is no text is an error of its file."""
+    pin = tmp_path / "pin"
+    pin.write_bytes(b"\xff\xfe")
+    pin.chmod(0o600)
+    with pytest.raises(KeyFileError, match=f"{pin}: a PIN is text"):
+        open_key(replace(token.named("x"), pin_source=pin))
+
+
 def test_a_label_is_used_once(token: PKCS11URI) -> None:
     """A second key under a label would make it open to chance which one signs."""
     make_key(token.named("once"), "p256")
@@ -157,6 +183,17 @@ def test_a_wrong_uri_is_refused_by_what_is_wrong(text: str, said: str) -> None:
         parse_uri(text)
 
 
+def first_crl(served: Served, path: str) -> bytes:
+    """The CRL, which may come a moment after the first answer."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return served.get(path)
+        except HTTPError as exc:
+            assert (exc.code, time.monotonic() < until) == (404, True), served.logs()
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("algorithm", ["p256", "rsa2048"])
 def test_an_installation_whose_keys_are_in_a_token(token: PKCS11URI, tmp_path: Path, algorithm: str) -> None:
     """It issues, revokes, certifies responders and publishes; openssl verifies OCSP answers and CRLs."""
@@ -172,7 +209,7 @@ def test_an_installation_whose_keys_are_in_a_token(token: PKCS11URI, tmp_path: P
         served.serve(workers=1)
         assert served.ask("good", "hsm") == "good"
         assert served.ask("revoked", "hsm") == "revoked"
-        crl = served.get("/crl/hsm/g1/all/complete.crl")
+        crl = first_crl(served, "/crl/hsm/g1/all/complete.crl")
         (tmp_path / "complete.crl").write_bytes(crl)
         ca = served.state / "demo" / "hsm" / "ca.pem"
         said = openssl(f"crl -in {tmp_path}/complete.crl -inform DER -noout -CAfile {ca}")
