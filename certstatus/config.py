@@ -271,6 +271,10 @@ def _check_value(value: Any, kind: type, limits: Mapping[str, Any], file: str, k
 
 
 STATUTORY_SERVICES = ("SIGN", "AUTH")
+# A service's name is that of its folder of CRLs, beside which the archive lies.
+_SERVICE_OCTETS_MAX = 32
+_ARCHIVE = "ARCHIVE"
+SERVICE_EXPECTED = f"up to {_SERVICE_OCTETS_MAX} upper-case letters and digits, other than {_ARCHIVE}"
 
 
 class AnsweringPolicy(Protocol):
@@ -339,8 +343,8 @@ def _check_together(config: Config) -> None:
     services = [issuer.service for issuer in config.issuer]
     for number, issuer in enumerate(config.issuer):
         key = f"issuer[{number}]"
-        if not (issuer.service.isascii() and issuer.service.isalnum() and issuer.service.isupper()):
-            raise ConfigError(file, f"{key}.service", "upper-case letters and digits", issuer.service)
+        if not is_service_name(issuer.service):
+            raise ConfigError(file, f"{key}.service", SERVICE_EXPECTED, issuer.service)
         if services.count(issuer.service) > 1:
             raise ConfigError(file, f"{key}.service", "each service once", issuer.service)
         for name, expected in illegal_policy(issuer.service, issuer):
@@ -359,3 +363,14 @@ def _check_together(config: Config) -> None:
             raise ConfigError(
                 file, f"{key}.delta_validity_s", "more than delta_period_s", issuer.delta_validity_s
             )
+
+
+def is_service_name(name: str) -> bool:
+    """Say whether a service can be called *name*: see ``SERVICE_EXPECTED``."""
+    return (
+        name.isascii()
+        and name.isalnum()
+        and name.isupper()
+        and len(name) <= _SERVICE_OCTETS_MAX
+        and name != _ARCHIVE
+    )

@@ -31,7 +31,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from certstatus.changes import ChangeKind
-from certstatus.config import STATUTORY_SERVICES
+from certstatus.config import SERVICE_EXPECTED, STATUTORY_SERVICES, is_service_name
 from certstatus.crl_entry import CRLEntry
 from certstatus.errors import ImportRefused, KeyFileError, PolicyViolation, StoreAway
 from issuance import schema
@@ -298,8 +298,8 @@ def _existing(records: list[IssuerRecord], order: ImportOrder, ca: CAToImport) -
         raise PolicyViolation(
             f"{service} is one of the two services of the Act; an imported CA needs another name"
         )
-    if not (service.isascii() and service.isalnum() and service.isupper()):
-        raise PolicyViolation(f"service {service!r}: upper-case letters and digits expected")
+    if not is_service_name(service):
+        raise PolicyViolation(f"service {service[:50]!r}: {SERVICE_EXPECTED} expected")
     for record in records:
         which = f"{record.service} generation {record.generation}"
         if record.spki_der == ca.spki_der:

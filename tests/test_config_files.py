@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstatus.config import Config, IssuerConfig, format_config, load_config, parse_config
+from certstatus.config import SERVICE_EXPECTED, Config, IssuerConfig, format_config, load_config, parse_config
 from certstatus.errors import EXIT_CONFIG, ConfigError
 
 FOLDER = Path(__file__).parents[1] / "config"
@@ -131,8 +131,9 @@ def test_the_demos_file_is_the_one_that_init_uses() -> None:
             "at most half of the shortest answer validity (120 s, issuer[0])",
             61,
         ),
-        ("[[issuer]]\nservice = 'sign'", "issuer[0].service", "upper-case letters and digits", "sign"),
-        ("[[issuer]]", "issuer[0].service", "upper-case letters and digits", ""),
+        ("[[issuer]]\nservice = 'sign'", "issuer[0].service", SERVICE_EXPECTED, "sign"),
+        ("[[issuer]]", "issuer[0].service", SERVICE_EXPECTED, ""),
+        ("[[issuer]]\nservice = 'ARCHIVE'", "issuer[0].service", SERVICE_EXPECTED, "ARCHIVE"),
         ("[[issuer]]\nservice='A'\n[[issuer]]\nservice='A'", "issuer[0].service", "each service once", "A"),
         (
             "[responder]\ntls_client_ca='ca.pem'",

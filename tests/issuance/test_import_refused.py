@@ -382,6 +382,8 @@ def test_one_key_is_one_issuer_and_one_name_one_service(
         (good(OldCA(old.folder / "b"), service="NEW"), "name is already that of OLD"),
         (good(OldCA(old.folder / "c", common="Else")), "this service has another"),
         (good(old, service="low"), "upper-case"),
+        (good(old, service="A" * 33), "up to 32"),
+        (good(old, service="ARCHIVE"), "other than ARCHIVE"),
     ]
     for order, message in refused:
         with pytest.raises(PolicyViolation, match=message):
