@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 CURVES: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1()}
+# How the configuration and everything that is shown call the curves that OpenSSL calls so; keys on the last
+# are used, and never made.
+CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 RSA_BITS = {"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 
 

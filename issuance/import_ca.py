@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.errors import ImportRefused
+from certstatus.key_kinds import CURVE_NAMES
 from issuance.ca_keys import CAKey
 from issuance.import_certificate import CAPublicKey, FieldError, read_certificate
 from issuance.import_pem import Piece, read_pieces
 
 _LABELS = ("", "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
-_CURVES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class CAToImport:
         """The kind of its key, in the words of the configuration: ``rsa2048``, ``p256``."""
         if isinstance(self.public_key, rsa.RSAPublicKey):
             return f"rsa{self.public_key.key_size}"
-        return _CURVES.get(self.public_key.curve.name, self.public_key.curve.name)
+        return CURVE_NAMES.get(self.public_key.curve.name, self.public_key.curve.name)
 
 
 def read_ca(path: Path) -> CAToImport:

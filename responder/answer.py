@@ -546,7 +546,7 @@ class AnswerPath:
             view = standing.view
             found = tuple([look_up(view, served, certificate) for certificate in certificates])
         signer = self._signer(request, served, now_s)
-        this_update_s, until_s = _known(served, standing, now_s)
+        this_update_s, until_s = _known_span(served, standing, now_s)
         produced_at_s = max(now_s, this_update_s)
         moment = Moment(now_s, produced_at_s, standing)
         statuses = [
@@ -711,7 +711,7 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
     return served
 
 
-def _known(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:
+def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:
     """Return when the issuer's statuses were last known to be right, and until when they may be given.
 
     What a CA revokes elsewhere is known as of its newest CRL and until that CRL's end.

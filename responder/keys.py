@@ -43,7 +43,7 @@ from certstatus.der import integer_content
 from certstatus.durable import sync_folder, write_durable
 from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
-from certstatus.key_kinds import SigningKey, generate_key, signature_hash
+from certstatus.key_kinds import CURVE_NAMES, SigningKey, generate_key, signature_hash
 from certstatus.ocsp_request import PreferredAlgorithm
 from certstatus.pkcs11_key import TokenECKey, TokenRSAKey, make_key, open_key
 from certstatus.pkcs11_uri import SCHEME, parse_uri
@@ -63,7 +63,6 @@ _ADOPTED = "-adopted"
 # Whatever else lies in the folder, a copy put aside say, is nobody's pair.
 _PAIR = re.compile(rf"([0-9]{{1,9}})-[0-9a-f]+({_ADOPTED})?")
 _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension)
-_CURVE_NAMES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 _CURVES = {"p256": oid.SECP256R1, "p384": oid.SECP384R1, "p521": oid.SECP521R1}
 _ALGORITHMS = {
     oid.SHA256_WITH_RSA: (oid.SHA256_WITH_RSA_DER, hashlib.sha256, hashes.SHA256()),
@@ -455,7 +454,7 @@ def key_algorithm(key: object) -> str:
             raise KeyFileError(f"an RSA key of {key.key_size} bits, at least {RSA_BITS_MIN} are needed")
         return f"rsa{key.key_size}"
     if isinstance(key, (ec.EllipticCurvePublicKey, ec.EllipticCurvePrivateKey)):
-        name = _CURVE_NAMES.get(key.curve.name)
+        name = CURVE_NAMES.get(key.curve.name)
         if name is not None:
             return name
     raise KeyFileError("expected an RSA key, or an EC key on P-256, P-384 or P-521")

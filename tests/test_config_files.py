@@ -16,8 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstatus.config import SERVICE_EXPECTED, Config, IssuerConfig, format_config, load_config, parse_config
+from certstatus.config import (
+    KEY_ALGORITHMS,
+    SERVICE_EXPECTED,
+    Config,
+    IssuerConfig,
+    format_config,
+    load_config,
+    parse_config,
+)
 from certstatus.errors import EXIT_CONFIG, ConfigError
+from certstatus.key_kinds import CURVES, RSA_BITS
 
 FOLDER = Path(__file__).parents[1] / "config"
 EXPLAINED = FOLDER / "certstatus.toml"
@@ -90,6 +99,11 @@ def test_ranges_in_comments_are_the_real_ones() -> None:
     assert stated.keys() >= real.keys() - ports - workers
     for name in real.keys() - ports - workers:
         assert stated[name] == real[name], name
+
+
+def test_every_kind_of_key_that_can_be_configured_can_be_made() -> None:
+    """The configuration names them itself: reading it must not wait for the cryptographic library."""
+    assert (*CURVES, *RSA_BITS) == KEY_ALGORITHMS
 
 
 def test_the_demos_file_is_the_one_that_init_uses() -> None:

@@ -181,11 +181,6 @@ class FaultInstallation:
         """Return what ``serve`` has said so far."""
         return (self.folder / "serve.log").read_text(errors="replace")
 
-    @property
-    def is_serving(self) -> bool:
-        """Say whether ``serve`` has been started and not stopped."""
-        return self._serve is not None
-
     def stop(self) -> int:
         """Stop ``serve`` as Ctrl-C does; return its exit code."""
         assert self._serve is not None

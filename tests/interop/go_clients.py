@@ -9,7 +9,6 @@ from pathlib import Path
 from interop_clients import Answer, Client, Patterns, Question, judge, run
 from interop_world import World
 
-SOURCES = Path("/usr/share/gocode/src/golang.org/x/crypto/ocsp")
 _PATTERNS: Patterns = (
     (r"^good$", "good"),
     (r"^revoked$", "revoked"),
