@@ -9,13 +9,15 @@ Source: RFC 5280 §5.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certstatus import oid
 from certstatus.crl import NUMBER_OCTETS_MAX, ParsedCRL, parse_certificate_list
@@ -24,6 +26,7 @@ from certstatus.crl_lint import SERIAL_OCTETS_MAX
 from certstatus.crl_reason import CRLReason
 from certstatus.distribution_point import parse_issuing_distribution_point
 from certstatus.errors import DERError, ImportRefused
+from issuance.import_certificate import read_certificate
 from issuance.import_pem import read_pieces
 
 # Clocks differ; a CRL from further ahead is wrong, or ours is.
@@ -42,30 +45,31 @@ class ForeignCRL(NamedTuple):
     entries: list[CRLEntry]
 
 
-def read_crl(path: Path, spki_der: bytes, now_s: int) -> ForeignCRL:
+def read_crl(path: Path, ca: Sequence[x509.Certificate], now_s: int) -> ForeignCRL:
     """Return the CRL in *path*, PEM or DER.  Raises: ImportRefused, as ``check_crl``."""
     pieces = list(read_pieces(path))
     if len(pieces) != 1 or pieces[0].label not in ("", "X509 CRL"):
         label = next((piece.label for piece in pieces if piece.label not in ("", "X509 CRL")), "several CRLs")
         raise ImportRefused(path, pieces[0].line, "content", f"one CRL expected, {label} found")
-    return check_crl(pieces[0].der, spki_der, now_s, path)
+    return check_crl(pieces[0].der, ca, now_s, path)
 
 
-def check_crl(crl_der: bytes, spki_der: bytes, now_s: int, source: object) -> ForeignCRL:
+def check_crl(crl_der: bytes, ca: Sequence[x509.Certificate], now_s: int, source: object) -> ForeignCRL:
     """Return what a CRL says, having checked all that makes it this CA's whole list.
 
-    Takes:  the CA's SubjectPublicKeyInfo; *source*: file or URL, for messages.
+    Takes:  the CA's certificates, of one key; *source*: file or URL, for messages.
     Raises: ImportRefused — not DER, another CA's, a delta or a part, from the future, or an entry that
             no complete CRL can have.
     """
     # The signature before everything else: what another CA says is none of this one's fields, and what
     # anybody may have sent is not taken apart, which needs many times its size.
-    if not _is_signed_by(crl_der, spki_der, source):
+    if not _is_signed_by(crl_der, ca, source):
         raise ImportRefused(source, 0, "signature", "not one of this CA's key")
     try:
         parsed = parse_certificate_list(crl_der)
     except DERError as exc:
         raise ImportRefused(source, 0, "CRL", f"not DER: {exc}") from exc
+    _check_issuer(crl_der, parsed, ca, source)
     if parsed.base_number is not None or parsed.extension(oid.DELTA_CRL_INDICATOR) is not None:
         raise ImportRefused(source, 0, "delta CRL indicator", "a delta, a complete CRL is needed")
     _check_scope(parsed, source)
@@ -86,8 +90,8 @@ def check_crl(crl_der: bytes, spki_der: bytes, now_s: int, source: object) -> Fo
     )
 
 
-def _is_signed_by(crl_der: bytes, spki_der: bytes, source: object) -> bool:
-    key = serialization.load_der_public_key(spki_der)
+def _is_signed_by(crl_der: bytes, ca: Sequence[x509.Certificate], source: object) -> bool:
+    key = ca[0].public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
     try:
         crl = x509.load_der_x509_crl(crl_der)
@@ -97,6 +101,18 @@ def _is_signed_by(crl_der: bytes, spki_der: bytes, source: object) -> bool:
         return crl.is_signature_valid(key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
+
+
+def _check_issuer(crl_der: bytes, parsed: ParsedCRL, ca: Sequence[x509.Certificate], source: object) -> None:
+    """Refuse another name's CRL: one key under two names has two lists (RFC 5280 §6.3.3 (b))."""
+    if any(read_certificate(item.public_bytes(Encoding.DER)).subject_der == parsed.issuer_der for item in ca):
+        return
+    # The same name in other string types is the same; one that cannot be read was compared as it stands.
+    with suppress(ValueError):
+        issuer = x509.load_der_x509_crl(crl_der).issuer
+        if any(issuer == item.subject for item in ca):
+            return
+    raise ImportRefused(source, 0, "issuer", "another name than the CA's")
 
 
 def _check_scope(parsed: ParsedCRL, source: object) -> None:

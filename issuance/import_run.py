@@ -211,7 +211,8 @@ def _follow(
     assert taken is not None
     if taken.crl_sha256 == hashlib.sha256(crl_der).digest():
         return None
-    crl = check_crl(crl_der, issuer.spki_der, read_clock(now) // 1000, source)
+    certificates = [x509.load_der_x509_certificate(der) for der in issuer.certificates_der]
+    crl = check_crl(crl_der, certificates, read_clock(now) // 1000, source)
     _check_newer(taken, crl, source)
     if crl.next_update_s is None:
         raise ImportRefused(source, 0, "nextUpdate", "missing: a CRL that never ends cannot be followed")
@@ -325,9 +326,9 @@ def _existing(records: list[IssuerRecord], order: ImportOrder, ca: CAToImport) -
 def _crl(order: ImportOrder, ca: CAToImport, now_s: int) -> tuple[ForeignCRL | None, str]:
     if order.crl_der is not None:
         name = order.crl_url or "CRL"
-        return check_crl(order.crl_der, ca.spki_der, now_s, name), name
+        return check_crl(order.crl_der, ca.certificates, now_s, name), name
     if order.crl_path is not None:
-        return read_crl(order.crl_path, ca.spki_der, now_s), str(order.crl_path)
+        return read_crl(order.crl_path, ca.certificates, now_s), str(order.crl_path)
     return None, ""
 
 

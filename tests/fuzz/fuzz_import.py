@@ -35,9 +35,6 @@ from issuance.import_pem import read_pieces
 
 _NOW_S = 1_900_000_000
 _KEY = ec.derive_private_key(0x1297, ec.SECP256R1())
-_SPKI_DER = _KEY.public_key().public_bytes(
-    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-)
 _DESCRIPTOR = os.memfd_create("import")
 atexit.register(os.close, _DESCRIPTOR)
 _FILE = Path(f"/proc/self/fd/{_DESCRIPTOR}")
@@ -66,7 +63,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "index-no-moment", b"\x00V\t260230235959Z\t\t01A4\tunknown\t/CN=x\n"
     certificate = _certificate()
     pem = base64.encodebytes(certificate)
-    yield "pem", b"\x01text\n-----BEGIN CERTIFICATE-----\n" + pem + b"-----END CERTIFICATE-----\n" * 2
+    yield "pem", b"\x01text\n-----BEGIN CERTIFICATE-----\n" + pem + b"-----END CERTIFICATE-----\n"
+    yield "pem-end-twice", b"\x01-----BEGIN X-----\nAAAA\n" + b"-----END X-----\n" * 2
     yield "pem-cut", b"\x01-----BEGIN CERTIFICATE-----\n" + pem[:40]
     yield "pem-der", b"\x01" + certificate
     yield "certificate", b"\x02" + certificate
@@ -162,7 +160,7 @@ def _pem(content: bytes) -> None:
         return
     lines = content.split(b"\n")
     for piece in pieces:
-        assert lines[piece.line - 1].strip().startswith(b"-----BEGIN ")
+        assert lines[piece.line - 1].removeprefix(b"\xef\xbb\xbf").strip().startswith(b"-----BEGIN ")
     joined = b"".join(b"".join(content.split()).split(b"-----"))
     for piece in pieces:
         # Whatever was skipped, what was taken stands there in base64, up to bits that mean nothing.
@@ -203,7 +201,7 @@ def _crl(content: bytes) -> None:
     signature = _KEY.sign(content, ec.ECDSA(hashes.SHA256()))
     crl_der = crl.encode_certificate_list(content, oid.ECDSA_WITH_SHA256_DER, signature)
     try:
-        found = check_crl(crl_der, _SPKI_DER, _NOW_S, "fuzz")
+        found = check_crl(crl_der, [x509.load_der_x509_certificate(_certificate())], _NOW_S, "fuzz")
     except ImportRefused:
         return
     assert found.number is None or 0 <= found.number < 1 << 159

@@ -293,6 +293,12 @@ CASES: dict[str, tuple[Spoil, str]] = {
         lambda old: good(old, crl_path=other_ca(old).write_crl({})),
         r"other/ca\.crl: signature: not one of this CA's key",
     ),
+    "CRL of another name under the same key": (
+        lambda old: good(
+            old, crl_path=OldCA(old.folder / "renamed", old.key, common="New name").write_crl({})
+        ),
+        r"renamed/ca\.crl: issuer: another name than the CA's",
+    ),
     "CRL is none": (
         lambda old: good(old, crl_path=written(old, "x.crl", b"\x30\x03abc")),
         r"x\.crl: CRL: not DER",
