@@ -268,20 +268,29 @@ def set_policy(store: Store, issuer_id: int, policy: IssuerPolicy, now: Now) -> 
 def add_ca_certificate(store: Store, issuer_id: int, certificate_der: bytes, now: Now) -> None:
     """Add a renewed CA certificate on the same key and name to its issuer.
 
-    Raises: PolicyViolation — another key, another name, or not a CA's.
+    Raises: PolicyViolation — another key, another name, not a CA's, or known already.
     """
     record = issuer_by_id(store, issuer_id)
     certificate = x509.load_der_x509_certificate(certificate_der)
+    if certificate_der in record.certificates_der:
+        raise PolicyViolation(f"issuer {issuer_id}: the certificate is known already")
     if spki(certificate) != record.spki_der:
         raise PolicyViolation(f"issuer {issuer_id}: the certificate is over another key")
     if certificate.subject.public_bytes() not in record.names_der:
         raise PolicyViolation(f"issuer {issuer_id}: the certificate names another CA")
-    if not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+    if not _is_ca(certificate):
         raise PolicyViolation(f"issuer {issuer_id}: the certificate is not a CA's")
     with store.writing(now) as act:
         add_certificate(act, issuer_id, certificate, act.seq + 1)
         act.record(ChangeKind.ISSUERS, issuer_id=issuer_id, ground="CA certificate added")
         publish_issuers(act)
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def add_certificate(act: Act, issuer_id: int, certificate: x509.Certificate, seq: int) -> None:

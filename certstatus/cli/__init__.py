@@ -31,6 +31,11 @@ _COMMANDS = {
         "revoke",
         "Revoke a certificate; returns when all workers know.",
     ),
+    "change-reason": (
+        "certstatus.cli.certificates",
+        "change_reason",
+        "Correct the reason of a revocation.",
+    ),
     "hold": (
         "certstatus.cli.certificates",
         "hold",

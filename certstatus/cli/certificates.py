@@ -132,6 +132,40 @@ def revoke(
     report_change(installation, f"{found.service} {serial.hex()} revoked", recorded, no_wait, timeout)
 
 
+@click.command("change-reason")
+@click.argument("serial", type=serial_octets)
+@service_option
+@click.option("--cause", help="The Act's cause, e.g. key-leaked; an unknown one lists them all.")
+@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), help="A bare CRLReason.")
+@wait_options
+@pass_installation
+def change_reason(
+    installation: Installation,
+    serial: bytes,
+    service: str | None,
+    cause: str | None,
+    reason: str | None,
+    no_wait: bool,
+    timeout: float | None,
+) -> None:
+    """Correct the reason for which the certificate with number SERIAL was revoked; its date stays."""
+    from certstatus import clock
+    from issuance.revoke import cause_of
+    from issuance.revoke import change_reason as change_recorded_reason
+
+    if (cause is None) == (reason is None):
+        raise click.UsageError("give --cause or --reason, and not both: a cause has its reason")
+    found = _find(installation, serial, service)
+    recorded = change_recorded_reason(
+        installation.store,
+        found,
+        clock.now_ms,
+        cause=None if cause is None else cause_of(cause),
+        reason=None if reason is None else _REASONS[reason],
+    )
+    report_change(installation, f"{found.service} {serial.hex()} reason changed", recorded, no_wait, timeout)
+
+
 @click.command
 @click.argument("serial", type=serial_octets)
 @service_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -87,6 +88,40 @@ def policy(installation: Installation, service: str, generation: int | None) -> 
         f"issuer {found.issuer_id}: policy as in {installation.config_path}"
         + (f", {told} certificate hashes told" if told else ""),
     )
+
+
+@issuer.command("add-certificate")
+@click.argument("service")
+@click.argument("certificate_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--generation", type=click.IntRange(1), help="CA key generation [the newest].")
+@pass_installation
+def add_certificate(
+    installation: Installation, service: str, certificate_file: Path, generation: int | None
+) -> None:
+    """Add a renewed CA certificate, on the same name and key, to an issuer of SERVICE (PEM or DER)."""
+    from certstatus import clock
+    from issuance.issuers import add_ca_certificate, issuer_of
+
+    found = issuer_of(installation.store, service, generation)
+    certificate_der = _certificate_der(certificate_file)
+    add_ca_certificate(installation.store, found.issuer_id, certificate_der, clock.now_ms)
+    values = {"issuer_id": found.issuer_id, "certificates": len(found.certificates_der) + 1}
+    installation.emit(values, f"issuer {found.issuer_id}: {values['certificates']} CA certificates")
+
+
+def _certificate_der(file: Path) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from certstatus.errors import MalformedRequest
+
+    content = file.read_bytes()
+    try:
+        if content.startswith(b"-----BEGIN"):
+            return x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+        return x509.load_der_x509_certificate(content).public_bytes(Encoding.DER)
+    except ValueError as exc:
+        raise MalformedRequest(f"{file}: expected a certificate, PEM or DER: {exc}") from exc
 
 
 @issuer.command("key-event")

@@ -16,11 +16,17 @@ from pathlib import Path
 import click
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from served_installation import Served, openssl
 
 from certstatus import __version__
 from certstatus.cli import cli
 from certstatus.cli.certificates import serial_octets
+from certstatus.config import load_config
+from issuance import profiles
+from issuance.ca_keys import CAKeyFolder
+from issuance.issuers import issuer_of
+from issuance.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -508,3 +514,41 @@ def test_probe_fails_by_what_it_found(served: Served, words: tuple[str, ...], sa
     if "--url" not in words:
         words = (*words, "--url", f"{served.url}/ocsp")
     assert said in served.run("probe", "--service", "CORP", *words, expect=69).stderr
+
+
+def test_a_reason_is_corrected_and_its_date_stays(served: Served, tmp_path: Path) -> None:
+    """OCSP names the new reason and the old time; without a reason, or for a good one, it is refused."""
+    serial, certificate = issue(served, tmp_path, "CORP")
+    served.run("change-reason", serial, "--reason", "superseded", expect=77)
+    served.run("revoke", serial, "--reason", "superseded")
+    ca = served.state / "demo" / "corp" / "ca.pem"
+    before = served.openssl_ocsp(certificate, ca)
+    served.run("change-reason", serial, expect=64)
+    served.run("change-reason", serial, "--reason", "keyCompromise")
+    after = served.openssl_ocsp(certificate, ca)
+    assert "Reason: superseded" in before
+    assert "Reason: keyCompromise" in after
+    times = [re.findall("Revocation Time: (.*)", said) for said in (before, after)]
+    assert times[0] == times[1]
+
+
+def test_a_renewed_ca_certificate_joins_its_issuer(served: Served, tmp_path: Path) -> None:
+    """The same name and key: taken once.  Another CA's, a leaf and noise are refused by what they are."""
+    config = load_config(served.config)
+    store = Store.open(config.store_url)
+    issuer = issuer_of(store, "CORP")
+    key = CAKeyFolder(config.state / "ca").private_key(issuer.issuer_id)
+    renewed = profiles.sign_ca_certificate(key, issuer.ca_certificate.subject, int(time.time()))
+    store.close()
+    file = tmp_path / "renewed.pem"
+    file.write_bytes(renewed.public_bytes(serialization.Encoding.PEM))
+    assert served.json("issuer", "add-certificate", "CORP", str(file))["certificates"] == 2
+    assert "known already" in served.run("issuer", "add-certificate", "CORP", str(file), expect=77).stderr
+    demo = served.state / "demo"
+    for path, said, code in (
+        (demo / "auth" / "ca.pem", "over another key", 77),
+        (demo / "corp" / "good.pem", "over another key", 77),
+        (served.config, "expected a certificate", 65),
+    ):
+        assert said in served.run("issuer", "add-certificate", "CORP", str(path), expect=code).stderr
+    assert served.ask("good", "corp") == "good"
