@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from certstatus import clock
+from certstatus.cli.certificates import serial_octets
 from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.cli.waiting import report_change, wait_options
 from certstatus.config import KEY_ALGORITHMS
@@ -161,23 +162,27 @@ def status(installation: Installation, issuance: bool) -> None:
 
 @responder_cert.command
 @click.argument("issuer_id", type=int)
-@click.argument("serial")
+@click.argument("serial", type=serial_octets)
 @click.option("--ground", default="dropped by an operator", show_default=True)
 @wait_options
 @pass_installation
 def drop(
     installation: Installation,
     issuer_id: int,
-    serial: str,
+    serial: bytes,
     ground: str,
     no_wait: bool,
     timeout: float | None,
 ) -> None:
-    """Drop a compromised responder certificate, and every answer that it signed."""
+    """Drop a compromised responder certificate, and every answer that it signed.
+
+    SERIAL is hexadecimal as `responder-cert list`, openssl or a browser shows it.
+    """
     from issuance.responder_certs import drop_certificate
 
-    recorded = drop_certificate(installation.store, issuer_id, serial.lower(), clock.now_ms, ground)
-    report_change(installation, f"responder certificate {serial} dropped", recorded, no_wait, timeout)
+    number = serial.hex()
+    recorded = drop_certificate(installation.store, issuer_id, number, clock.now_ms, ground)
+    report_change(installation, f"responder certificate {number} dropped", recorded, no_wait, timeout)
 
 
 def _signed(installation: Installation) -> list[dict[str, Any]]:
