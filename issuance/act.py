@@ -262,7 +262,11 @@ class Act:
         pending = self._pending(issuer_id, serial)
         if self._certificates and pending is None:
             self.flush()
-        which = table.c.serial == serial.hex() if serial else table.c.fingerprint == fingerprint
+        which: sa.ColumnElement[bool] = table.c.fingerprint == fingerprint
+        if serial:
+            # With the service: that is the index's first column, and by the issuer alone SQLite walks over
+            # everything that it has ever issued.
+            which = sa.and_(table.c.service == issuer.service, table.c.serial == serial.hex())
         row: Any = SimpleNamespace(**pending) if pending is not None else None
         if pending is None:
             row = self.connection.execute(

@@ -308,6 +308,7 @@ class Recorder:
             .join(table, table.c.revoked_seq == changes.c.seq)
             .where(
                 table.c.issuer_id == self._issuer_id,
+                table.c.service == self._service,
                 table.c.serial == serial.hex(),
                 table.c.state == int(CertificateState.HELD),
                 changes.c.ground == GROUND,

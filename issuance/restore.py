@@ -432,7 +432,9 @@ def _state_of(act: Act, issuer: IssuerRecord, serial: bytes) -> CertificateState
     table = schema.certificate
     row = act.connection.execute(
         sa.select(table.c.issued_seq, table.c.state).where(
-            table.c.issuer_id == issuer.issuer_id, table.c.serial == serial.hex()
+            table.c.issuer_id == issuer.issuer_id,
+            table.c.service == issuer.service,
+            table.c.serial == serial.hex(),
         )
     ).one_or_none()
     if row is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -261,3 +262,23 @@ def test_a_ca_key_event_revokes_all_at_one_number(store: Store, keys: CAKeyFolde
             sa.select(schema.certificate.c.state).where(schema.certificate.c.issuer_id == 1)
         ).scalars()
         assert set(states) == {int(CertificateState.REVOKED)}
+
+
+def test_no_act_walks_over_everything_that_an_issuer_issued(sqlite_store: Store, keys: CAKeyFolder) -> None:
+    """A certificate is found by the index of service and number, under the lock, however many there are."""
+    issuing = make_issuing(sqlite_store, keys)
+    issued = issue_one(sqlite_store, issuing)
+    asked: list[tuple[str, Any]] = []
+
+    @sa.event.listens_for(sqlite_store.engine, "before_cursor_execute")
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
+        if "FROM certificate" in statement and statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    revoke(sqlite_store, found(issuing, issued), START_MS, reason=1)
+    assert asked
+    statements = list(asked)
+    with sqlite_store.reading() as connection:
+        for statement, parameters in statements:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            assert any("service=? AND serial=?" in row[-1] for row in plan), plan
