@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
-from fault_oracle import GOOD, UNKNOWN, Histories, State
+from fault_oracle import GOOD, UNKNOWN, Histories, State, epochs_at
 
 _REMOVED = "removeFromCRL"
 
@@ -39,8 +39,10 @@ def check_crls(
                 continue
             entries = {entry.serial_number: _state(entry) for entry in base} | entries
         moment_s = int(crl.last_update_utc.timestamp())
-        histories = [item for first_s, item in epochs if first_s <= moment_s][-1]
-        wrong += [f"{path.name}: {text}" for text in _differences(histories, issuer_id, moment_s, entries)]
+        found_wrong = [
+            _differences(histories, issuer_id, moment_s, entries) for histories in epochs_at(epochs, moment_s)
+        ]
+        wrong += [f"{path.name}: {text}" for text in min(found_wrong, key=len)]
     return len(found), wrong
 
 

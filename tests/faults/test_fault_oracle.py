@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from fault_crls import check_crls
-from fault_oracle import HELD, ISSUED, RELEASED, REVOKED, Histories
+from fault_oracle import HELD, ISSUED, RELEASED, REVOKED, Histories, epochs_at
 
 _AT_S = 1_800_000_000
 _KEY = ec.generate_private_key(ec.SECP256R1())
@@ -84,3 +84,10 @@ def test_wrong_crls_are_wrong(tmp_path: Path) -> None:
     _write_crl(folder, 20, 10, {})
     (text,) = _wrong(folder)
     assert text.startswith("20.delta.crl: 2: says")
+
+
+def test_a_second_may_belong_to_two_epochs() -> None:
+    """The one in which one epoch ended and the next began, and no other."""
+    before, after = _histories(), _histories()
+    epochs = [(0, before), (100, after)]
+    assert [epochs_at(epochs, second) for second in (99, 100, 101)] == [[before], [before, after], [after]]
