@@ -11,6 +11,7 @@ process and mount.  Does not know: which fault comes when.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -57,12 +58,16 @@ class Prepared:
 
     def _made(self, kind: str) -> Path:
         folder = self._folder / kind
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            folder.chmod(0o755)
-            self._make(kind, folder)
-            (folder / "complete").touch()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Runs side by side want the same at the same time.
+        with (self._folder / f"{kind}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "complete").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                folder.chmod(0o755)
+                self._make(kind, folder)
+                (folder / "complete").touch()
         return folder
 
     @staticmethod

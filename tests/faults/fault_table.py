@@ -1,6 +1,6 @@
 """What many runs have shown, as a page: RESULTS.md out of the runs' lines.
 
-    python fault_table.py RESULTS_FILE > RESULTS.md
+    python fault_table.py RESULTS_FILE ... > RESULTS.md
 
 Knows: adding up.  Does not know: how a run is made (``fault_run``).
 """
@@ -54,8 +54,8 @@ def seen_by_fault(lines: list[dict[str, Any]]) -> dict[str, Seen]:
 PAGE = """\
 # Load with faults: what was done, what was seen
 
-{runs} seeded runs (seeds {first} to {last}), {answers:,} answers checked, **{wrong} wrong**.
-Made by `make fault-runs RUNS={runs} SECONDS={seconds:.0f}` on {machine}; commits {commits}.
+{runs} seeded runs (seeds {seeds}), {answers:,} answers checked, **{wrong} wrong**.
+Made by `make fault-runs SECONDS={seconds}` on {machine}; commits {commits}.
 
 Each run is a fresh installation under four askers and a writer that issues, revokes, holds and releases;
 faults come one after another by seeded chance, three in ten times two at once. *alone*: SQLite and a
@@ -109,11 +109,10 @@ def page(lines: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
 
     return PAGE.format(
         runs=len(lines),
-        first=min(seeds),
-        last=max(seeds),
+        seeds=_spans(sorted(seeds)),
         answers=total("answers"),
         wrong=total("wrong"),
-        seconds=lines[0]["seconds"],
+        seconds=" and ".join(sorted({f"{line['seconds']:.0f}" for line in lines})),
         machine=_machine(),
         commits=", ".join(f"{name} ({count} runs)" for name, count in commits.items()),
         good=outcomes["GOOD"],
@@ -131,6 +130,17 @@ def page(lines: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
         rows="\n".join(rows),
         notes=NOTES.read_text() if NOTES.exists() else "",
     )
+
+
+def _spans(numbers: list[int]) -> str:
+    """Return ascending numbers as spans: 1 to 5, 9."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{first} to {last}" if first < last else str(first) for first, last in spans)
 
 
 def _others(outcomes: Counter[str]) -> str:
@@ -158,7 +168,7 @@ def _machine() -> str:
 
 def main() -> None:
     """Print the page; runs that failed and were made again after a mend are named, not added."""
-    lines = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    lines = [json.loads(line) for name in sys.argv[1:] for line in Path(name).read_text().splitlines()]
     good = {line["seed"]: line for line in lines if "answers" in line and not line["faults_found"]}
     failed = [line for line in lines if line["seed"] not in good]
     print(page(list(good.values()), failed), end="")
