@@ -55,7 +55,8 @@ PAGE = """\
 # Load with faults: what was done, what was seen
 
 {runs} seeded runs (seeds {seeds}), {answers:,} answers checked, **{wrong} wrong**.
-Made by `make fault-runs SECONDS={seconds}` on {machine}; commits {commits}.
+Made by `make fault-runs` (SECONDS={seconds}) on {machine}.
+Commits: {commits}.
 
 Each run is a fresh installation under four askers and a writer that issues, revokes, holds and releases;
 faults come one after another by seeded chance, three in ten times two at once. *alone*: SQLite and a
@@ -112,7 +113,7 @@ def page(lines: list[dict[str, Any]], failed: list[dict[str, Any]]) -> str:
         seeds=_spans(sorted(seeds)),
         answers=total("answers"),
         wrong=total("wrong"),
-        seconds=" and ".join(sorted({f"{line['seconds']:.0f}" for line in lines})),
+        seconds=" or ".join(sorted({f"{line['seconds']:.0f}" for line in lines})),
         machine=_machine(),
         commits=", ".join(f"{name} ({count} runs)" for name, count in commits.items()),
         good=outcomes["GOOD"],
