@@ -18,6 +18,9 @@ Source: RFC 9112 §9 (connections); RFC 9110 §15.5.9 (408), §15.5.15 (414); RF
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
@@ -33,6 +36,8 @@ from responder.plain import Partial, Plain, decode_path, recognise
 SWEEP_S = 1.0
 _NEVER_S = float("inf")
 _HEAD_END = b"\r\n\r\n"
+# struct linger: on, for no time (socket(7)).
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Delegate(Protocol):
@@ -420,7 +425,7 @@ class Lane(asyncio.Protocol):
         if doing is _Doing.CLOSING or self._write_paused or self._transport.is_closing():
             # It had its time to take what was written.
             host.timed_out += 1
-            self._transport.abort()
+            self.abort()
         elif doing in (_Doing.READING_HEAD, _Doing.READING_BODY):
             host.timed_out += 1
             self._end_with(HTTPStatus.REQUEST_TIMEOUT)
@@ -446,6 +451,11 @@ class Lane(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once, whatever is still to be written."""
+        # Without this the kernel keeps what the client does not take, some megabytes, for minutes more.
+        connected = self._transport.get_extra_info("socket")
+        if connected is not None:
+            with contextlib.suppress(OSError):
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         self._transport.abort()
 
     def _end_with(self, status: HTTPStatus) -> None:
