@@ -53,6 +53,7 @@ class Asker:
             for key, hashes in json.loads((folder / "issuers.json").read_text()).items()
         }
         self._issued_log = (folder / "issued.log").open()
+        self._unfinished = ""
         self._issued: list[tuple[int, str]] = []
         self._answers: TextIO = (folder / f"answers-{number}.log").open("w")
         self._bodies: TextIO = (folder / f"bodies-{number}.log").open("w")
@@ -104,7 +105,9 @@ class Asker:
         self._bodies.close()
 
     def _learn(self) -> None:
-        for line in self._issued_log:
+        # A line may be seen before its end is written; it is taken when it is whole.
+        *lines, self._unfinished = (self._unfinished + self._issued_log.read()).split("\n")
+        for line in lines:
             issuer_id, serial = line.split()
             self._issued.append((int(issuer_id), serial))
 
