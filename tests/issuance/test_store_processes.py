@@ -124,7 +124,7 @@ def test_the_lock_is_never_held_long_while_an_import_runs(store: Store, store_ur
     """A piecewise import of 20,000 holds the lock for less than 50 ms at a time; others get their turn."""
     add_issuer(store)
     importer, writer, cutter = start_together(
-        ("bulk", store_url, 1_000_000, 20_000), ("write", store_url, 1_000, 60), ("cut", store_url, 60)
+        ("bulk", store_url, 1_000_000, 20_000), ("write", store_url, 1_000, 300), ("cut", store_url, 60)
     )
     imported, written, cuts = result(importer), result(writer), result(cutter)
     read_log(store)
@@ -137,8 +137,8 @@ def test_the_lock_is_never_held_long_while_an_import_runs(store: Store, store_ur
     assert written["recorded"]
     numbers = [seq for seq, _time in imported["recorded"]]
     own = [seq for seq, _time in written["recorded"]]
-    # The writer's acts lie among the importer's pieces, not after them.
-    assert numbers[0] < own[len(own) // 2] < numbers[-1]
+    # The writer's acts lie among the importer's pieces, not after them, whoever began first.
+    assert sum(numbers[0] < seq < numbers[-1] for seq in own) >= 10
     assert len({seq for seq, _time in cuts["cuts"]}) > 1
 
 
