@@ -190,7 +190,30 @@ class _Token:
             raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
 
 
-class TokenECKey(ec.EllipticCurvePrivateKey):
+class _InToken:
+    """What keys of every kind refuse because their value is in a token."""
+
+    def private_numbers(self) -> NoReturn:
+        """Not from a token."""
+        _stays_inside()
+
+    def private_bytes(
+        self,
+        encoding: serialization.Encoding,
+        format: serialization.PrivateFormat,
+        encryption_algorithm: serialization.KeySerializationEncryption,
+    ) -> NoReturn:
+        """Not from a token."""
+        _stays_inside()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        return self
+
+
+class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
     """An EC key in a token; ``uri`` says where."""
 
     def __init__(self, token: _Token, public_key: ec.EllipticCurvePublicKey) -> None:
@@ -224,27 +247,8 @@ class TokenECKey(ec.EllipticCurvePrivateKey):
         """Not for this key."""
         _stays_inside()
 
-    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
-        """Not from a token."""
-        _stays_inside()
 
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        """Not from a token."""
-        _stays_inside()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
-        return self
-
-
-class TokenRSAKey(rsa.RSAPrivateKey):
+class TokenRSAKey(_InToken, rsa.RSAPrivateKey):
     """An RSA key in a token, signing with PKCS #1 v1.5; ``uri`` says where."""
 
     def __init__(self, token: _Token, public_key: rsa.RSAPublicKey) -> None:
@@ -276,25 +280,6 @@ class TokenRSAKey(rsa.RSAPrivateKey):
     def decrypt(self, ciphertext: bytes, padding: padding.AsymmetricPadding) -> bytes:
         """Not for this key."""
         _stays_inside()
-
-    def private_numbers(self) -> rsa.RSAPrivateNumbers:
-        """Not from a token."""
-        _stays_inside()
-
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        """Not from a token."""
-        _stays_inside()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
-        return self
 
 
 def _digest(data: Any, algorithm: Any) -> tuple[str, bytes]:  # noqa: ANN401
