@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,20 @@ class Served:
         """Return the serial number of a demo certificate in hex."""
         path = self.state / "demo" / service / f"{name}.pem"
         return openssl(f"x509 -in {path} -noout -serial").strip().removeprefix("serial=")
+
+
+@contextmanager
+def demo_served(folder: Path, config: str) -> Iterator[Served]:
+    """An installation of this configuration with a small demo, served by one worker."""
+    installation = Served(folder)
+    try:
+        installation.state.mkdir()
+        installation.config.write_text(config)
+        installation.run("init")
+        installation.run("demo", "--population", "20")
+        yield installation.serve(workers=1)
+    finally:
+        installation.clean_up()
 
 
 def openssl(words: str) -> str:

@@ -24,7 +24,7 @@ from request_octets import (
     seq,
     with_extensions,
 )
-from served_installation import Served
+from served_installation import Served, demo_served
 from wire_client import Wire
 
 from certstatus import clock
@@ -66,15 +66,8 @@ CRL_REFERENCE_OID = "1.3.6.1.5.5.7.48.1.3"
 @pytest.fixture(scope="module")
 def talkative(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An installation whose answers say more, by keys of two kinds."""
-    installation = Served(tmp_path_factory.mktemp("talkative"))
-    try:
-        installation.state.mkdir()
-        installation.config.write_text(CONFIG)
-        installation.run("init")
-        installation.run("demo", "--population", "20")
-        yield installation.serve(workers=1)
-    finally:
-        installation.clean_up()
+    with demo_served(tmp_path_factory.mktemp("talkative"), CONFIG) as installation:
+        yield installation
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from demo_service import Service, service_of
 from installation_watch import OpenWire
 from request_octets import base64_of, get, get_path, post
-from served_installation import Served
+from served_installation import Served, demo_served
 from wire_client import Wire
 
 CONFIG = """
@@ -42,15 +42,8 @@ PATIENCE_S = 6.0
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An installation of one worker with little patience and few connections, which signs with RSA."""
-    installation = Served(tmp_path_factory.mktemp("hasty"))
-    try:
-        installation.state.mkdir()
-        installation.config.write_text(CONFIG)
-        installation.run("init")
-        installation.run("demo", "--population", "20")
-        yield installation.serve(workers=1)
-    finally:
-        installation.clean_up()
+    with demo_served(tmp_path_factory.mktemp("hasty"), CONFIG) as installation:
+        yield installation
 
 
 @pytest.fixture
