@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.errors import ImportRefused
 from certstatus.key_kinds import CURVE_NAMES
+from certstatus.x509_reading import load_certificate
 from issuance.ca_keys import CAKey
 from issuance.import_certificate import CAPublicKey, FieldError, read_certificate
 from issuance.import_pem import Piece, read_pieces
@@ -75,7 +76,7 @@ def _certificate(path: Path, piece: Piece) -> x509.Certificate:
         raise ImportRefused(path, piece.line, "PEM", f"{piece.label}, expected CERTIFICATE")
     try:
         read_certificate(piece.der)
-        certificate = x509.load_der_x509_certificate(piece.der)
+        certificate = load_certificate(piece.der)
         extensions = certificate.extensions
     except FieldError as exc:
         raise ImportRefused(path, piece.line, exc.field, str(exc)) from exc

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -31,6 +30,7 @@ from certstatus.der import (
     read_time,
 )
 from certstatus.errors import DERError
+from certstatus.x509_reading import load_certificate
 
 CAPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
@@ -179,7 +179,7 @@ def _is_pss_issued_by(fields: CertificateFields, der: bytes, key: CAPublicKey) -
     if not isinstance(key, rsa.RSAPublicKey):
         return False
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_certificate(der)
         parameters = certificate.signature_algorithm_parameters
         found = certificate.signature_hash_algorithm
         assert isinstance(parameters, padding.PSS)

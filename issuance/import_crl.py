@@ -26,6 +26,7 @@ from certstatus.crl_lint import SERIAL_OCTETS_MAX
 from certstatus.crl_reason import CRLReason
 from certstatus.distribution_point import parse_issuing_distribution_point
 from certstatus.errors import DERError, ImportRefused
+from certstatus.x509_reading import load_crl
 from issuance.import_certificate import read_certificate
 from issuance.import_pem import read_pieces
 
@@ -94,9 +95,9 @@ def _is_signed_by(crl_der: bytes, ca: Sequence[x509.Certificate], source: object
     key = ca[0].public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
     try:
-        crl = x509.load_der_x509_crl(crl_der)
+        crl = load_crl(crl_der)
     except ValueError as exc:
-        raise ImportRefused(source, 0, "CRL", f"not DER: {exc}") from exc
+        raise ImportRefused(source, 0, "CRL", f"cannot be read: {exc}") from exc
     try:
         return crl.is_signature_valid(key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -109,7 +110,7 @@ def _check_issuer(crl_der: bytes, parsed: ParsedCRL, ca: Sequence[x509.Certifica
         return
     # The same name in other string types is the same; one that cannot be read was compared as it stands.
     with suppress(ValueError):
-        issuer = x509.load_der_x509_crl(crl_der).issuer
+        issuer = load_crl(crl_der).issuer
         if any(issuer == item.subject for item in ca):
             return
     raise ImportRefused(source, 0, "issuer", "another name than the CA's")

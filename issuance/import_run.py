@@ -34,6 +34,7 @@ from certstatus.changes import ChangeKind
 from certstatus.config import SERVICE_EXPECTED, STATUTORY_SERVICES, is_service_name
 from certstatus.crl_entry import CRLEntry
 from certstatus.errors import ImportRefused, KeyFileError, PolicyViolation, StoreAway
+from certstatus.x509_reading import load_certificate
 from issuance import schema
 from issuance.act import Act, RecordedChange
 from issuance.ca_keys import CAKey, CAKeyFolder
@@ -211,7 +212,7 @@ def _follow(
     assert taken is not None
     if taken.crl_sha256 == hashlib.sha256(crl_der).digest():
         return None
-    certificates = [x509.load_der_x509_certificate(der) for der in issuer.certificates_der]
+    certificates = [load_certificate(der) for der in issuer.certificates_der]
     crl = check_crl(crl_der, certificates, read_clock(now) // 1000, source)
     _check_newer(taken, crl, source)
     if crl.next_update_s is None:

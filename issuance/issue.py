@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from certstatus.changes import ChangeKind, fingerprint
 from certstatus.der import integer_content
 from certstatus.errors import IllegalTransition, IntegrityError, PolicyViolation
+from certstatus.x509_reading import load_csr
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKey
@@ -200,7 +201,7 @@ def read_subject_key(content: bytes) -> tuple[SubjectKey, x509.Name | None]:
         raise PolicyViolation(_PRIVATE_KEY_GIVEN)
     is_pem = content.lstrip().startswith(b"-----BEGIN")
     try:
-        request = x509.load_pem_x509_csr(content) if is_pem else x509.load_der_x509_csr(content)
+        request = load_csr(content)
     except ValueError:
         return _read_public_key(content, is_pem), None
     # An empty subject says nothing, so it asks for nothing.

@@ -28,6 +28,7 @@ from certstatus.errors import ConfigError, PolicyViolation, UnknownCertificate
 from certstatus.issuer_table import Issuer, issuer_table_content
 from certstatus.key_kinds import generate_key
 from certstatus.pkcs11_uri import parse_uri
+from certstatus.x509_reading import load_certificate
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKeyFolder
@@ -122,7 +123,7 @@ class IssuerRecord:
     @property
     def ca_certificate(self) -> x509.Certificate:
         """The newest CA certificate."""
-        return x509.load_der_x509_certificate(self.certificates_der[0])
+        return load_certificate(self.certificates_der[0])
 
     @property
     def crl_names(self) -> profiles.CRLNames:
@@ -271,7 +272,7 @@ def add_ca_certificate(store: Store, issuer_id: int, certificate_der: bytes, now
     Raises: PolicyViolation — another key, another name, not a CA's, or known already.
     """
     record = issuer_by_id(store, issuer_id)
-    certificate = x509.load_der_x509_certificate(certificate_der)
+    certificate = load_certificate(certificate_der)
     if certificate_der in record.certificates_der:
         raise PolicyViolation(f"issuer {issuer_id}: the certificate is known already")
     if spki(certificate) != record.spki_der:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.crl_reason import CRLReason
 from certstatus.der import integer_content
+from certstatus.x509_reading import load_crl
 from issuance.issuers import IssuerRecord
 
 
@@ -96,10 +97,7 @@ def _crl_files(folders: Iterable[Path]) -> Iterator[Path]:
 def _read(path: Path) -> x509.CertificateRevocationList | None:
     content = path.read_bytes()
     try:
-        if content.startswith(b"-----BEGIN"):
-            crl = x509.load_pem_x509_crl(content)
-        else:
-            crl = x509.load_der_x509_crl(content)
+        crl = load_crl(content)
         crl.extensions.get_extension_for_class(x509.CRLNumber)
     except (ValueError, x509.ExtensionNotFound, UnsupportedAlgorithm):
         return None

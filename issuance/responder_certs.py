@@ -13,7 +13,6 @@ import re
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,6 +20,7 @@ from certstatus.certificate_request import read_request
 from certstatus.changes import ChangeKind
 from certstatus.der import integer_content
 from certstatus.errors import IllegalTransition, NotEntitled, PolicyViolation, UnknownCertificate
+from certstatus.x509_reading import load_certificate, load_csr
 from issuance import profiles, schema
 from issuance.act import Act, RecordedChange
 from issuance.ca_keys import CAKeyFolder
@@ -130,7 +130,7 @@ def sign_request(store: Store, keys: CAKeyFolder, request_text: bytes, now: Now,
     issuer = issuer_by_id(store, request.issuer_id)
     require_here(issuer)
     try:
-        public_key = proven_key(x509.load_pem_x509_csr(request.csr_pem.encode()))
+        public_key = proven_key(load_csr(request.csr_pem.encode()))
     except ValueError as exc:
         raise PolicyViolation("the request holds no certificate signing request") from exc
     certificate = profiles.sign_responder_certificate(
@@ -174,7 +174,7 @@ def record_adopted(store: Store, issuer_id: int, host: str, certificate_der: byt
     Raises: UnknownCertificate — no such issuer.
     """
     issuer_by_id(store, issuer_id)
-    certificate = x509.load_der_x509_certificate(certificate_der)
+    certificate = load_certificate(certificate_der)
     digest = hashlib.sha256(certificate_der).digest()
     serial = integer_content(certificate.serial_number).hex()
     table = schema.responder_certificate

@@ -48,6 +48,7 @@ from certstatus.ocsp_request import PreferredAlgorithm
 from certstatus.pkcs11_key import TokenECKey, TokenRSAKey, make_key, open_key
 from certstatus.pkcs11_uri import SCHEME, parse_uri
 from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
+from certstatus.x509_reading import load_certificate
 
 SignerKey = SigningKey
 
@@ -181,7 +182,7 @@ class SignerSet:
             if signer.issuer_id != issuer.issuer_id or signer.serial in issuer.dropped:
                 continue
             # Whoever brought the certificate here may have mistaken the issuer's number.
-            if _is_responder_of(x509.load_der_x509_certificate(signer.certificate_der), issuer):
+            if _is_responder_of(load_certificate(signer.certificate_der), issuer):
                 mine.append(signer)
         every_way = [
             signer if at == 0 else signer.with_hash_of(name)
@@ -379,11 +380,11 @@ class HostKeys:
                 continue
             key_path = path.with_suffix(".key")
             try:
-                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+                certificate = load_certificate(path.read_bytes())
                 _read_through(certificate)
                 is_its_key = (key := load_signer_key(key_path)).public_key() == certificate.public_key()
             except _UNREADABLE as exc:
-                raise KeyFileError(f"{path}: not a PEM certificate of a key known here") from exc
+                raise KeyFileError(f"{path}: not a certificate of a key known here") from exc
             except (OSError, KeyFileError) as exc:
                 # The agent removes expired pairs, certificate first, while workers look.
                 if not path.exists():
@@ -463,7 +464,7 @@ def key_algorithm(key: object) -> str:
 def _is_issued_by(certificate: x509.Certificate, issuer: Issuer) -> bool:
     for ca_certificate_der in issuer.certificates_der:
         try:
-            certificate.verify_directly_issued_by(x509.load_der_x509_certificate(ca_certificate_der))
+            certificate.verify_directly_issued_by(load_certificate(ca_certificate_der))
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
         return True
@@ -473,7 +474,7 @@ def _is_issued_by(certificate: x509.Certificate, issuer: Issuer) -> bool:
 def _parse_certificate(certificate_der: bytes) -> x509.Certificate:
     """Return the certificate; its key and extensions can be read, too."""
     try:
-        certificate = x509.load_der_x509_certificate(certificate_der)
+        certificate = load_certificate(certificate_der)
     except ValueError as exc:
         raise KeyFileError("a responder certificate: not DER") from exc
     try:

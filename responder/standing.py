@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,6 +29,7 @@ from certstatus.errors import FeedError
 from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from certstatus.ocsp_request import PreferredAlgorithm
+from certstatus.x509_reading import load_certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Access:
 
 
 def _serve(issuer: Issuer, issuers: list[Issuer], sha256_of: Mapping[bytes, bytes]) -> ServedIssuer:
-    certificates = [x509.load_der_x509_certificate(der) for der in issuer.certificates_der]
+    certificates = [load_certificate(der) for der in issuer.certificates_der]
     same_name = [item for item in issuers if _is_one_ca(item, issuer)]
     return ServedIssuer(
         issuer=issuer,

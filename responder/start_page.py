@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from cryptography import x509
-
 from certstatus import __version__, clock
 from certstatus.beat import Beat
 from certstatus.crl_catalogue import CatalogueEntry
 from certstatus.issuer_table import Issuer
+from certstatus.x509_reading import load_certificate
 from responder.run_status import RunStatus, Status
 
 REFRESH_S = 5
@@ -140,7 +139,7 @@ def _issuers(page: PageContent) -> str:
 def _name(issuer: Issuer) -> str:
     if not issuer.certificates_der:
         return "–"
-    certificate = x509.load_der_x509_certificate(issuer.certificates_der[0])
+    certificate = load_certificate(issuer.certificates_der[0])
     text = escape(certificate.subject.rfc4514_string())
     if issuer.ca_key_event_ms is not None:
         text += f" <span class=bad>all revoked {_time(issuer.ca_key_event_ms // 1000)}</span>"

@@ -54,11 +54,11 @@ def issue(
 
     Prints the certificate (PEM), or writes it to --out and prints its serial number.
     """
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from certstatus import clock
     from certstatus.durable import write_durable
+    from certstatus.x509_reading import load_certificate
     from issuance.issue import Issuing, read_subject_key
     from issuance.issue import issue as issue_certificate
     from issuance.issuers import issuer_of
@@ -70,7 +70,7 @@ def issue(
     issued = issue_certificate(
         installation.store, issuing, installation.index_key, public_key, clock.now_ms, subject=subject
     )
-    pem = x509.load_der_x509_certificate(issued.certificate_der).public_bytes(Encoding.PEM).decode()
+    pem = load_certificate(issued.certificate_der).public_bytes(Encoding.PEM).decode()
     if out is not None:
         write_durable(out, pem.encode())
     values = {

@@ -110,16 +110,13 @@ def add_certificate(
 
 
 def _certificate_der(file: Path) -> bytes:
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from certstatus.errors import MalformedRequest
+    from certstatus.x509_reading import load_certificate
 
-    content = file.read_bytes()
     try:
-        if content.startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
-        return x509.load_der_x509_certificate(content).public_bytes(Encoding.DER)
+        return load_certificate(file.read_bytes()).public_bytes(Encoding.DER)
     except ValueError as exc:
         raise MalformedRequest(f"{file}: expected a certificate, PEM or DER: {exc}") from exc
 

@@ -67,12 +67,12 @@ def probe(
 def _measure(
     installation: Installation, service: str, url: str, rounds: int, connections: int
 ) -> list[float]:
-    from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.ocsp import OCSPCertStatus
 
     from certstatus import clock
     from certstatus.status_probe import StatusProbe
+    from certstatus.x509_reading import load_certificate
     from issuance.issue import Issuing, issue
     from issuance.issuers import issuer_of
     from issuance.revoke import find_certificate, revoke
@@ -91,7 +91,7 @@ def _measure(
                 clock.now_ms,
                 not_after_s=clock.now_s() + clock.DAY_S,
             )
-            certificate = x509.load_der_x509_certificate(issued.certificate_der)
+            certificate = load_certificate(issued.certificate_der)
             status.wait_for(certificate, OCSPCertStatus.GOOD)
             revoke(store, find_certificate(store, issued.serial, service), clock.now_ms)
             found_s.append(status.wait_for(certificate, OCSPCertStatus.REVOKED))

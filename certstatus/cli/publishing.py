@@ -13,6 +13,8 @@ from certstatus.cli.context import Installation, pass_installation, table
 from certstatus.crl_reason import reason_text
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from certstatus.crl import ParsedCRL
     from certstatus.crl_entry import CRLEntry
 
@@ -85,12 +87,17 @@ def inspect(
     from certstatus.crl import parse_certificate_list
     from certstatus.crl_combine import combine
     from certstatus.crl_lint import lint
-    from certstatus.errors import CRLCheckFailed
+    from certstatus.errors import CRLCheckFailed, DERError
+    from certstatus.x509_reading import load_crl
 
     content = _der(file)
     parsed = parse_certificate_list(content)
+    try:
+        loaded = load_crl(content)
+    except ValueError as exc:
+        raise DERError(f"{file}: cannot be read: {exc}") from exc
     findings = lint(parsed, hold_allowed=True)
-    if ca is not None and not _is_signed_by(content, ca):
+    if ca is not None and not _is_signed_by(loaded, ca):
         findings.append("pkix.signature_does_not_verify")
     entries, note = parsed.entries, ""
     if base is not None:
@@ -103,7 +110,7 @@ def inspect(
             # Fetched before the next delta was out: a complete CRL as new holds all that it says.
             entries = complete.entries
             note = f"complete CRL {complete.number} is no older, so its entries stand as they are"
-    values = _values(file, parsed, entries, findings)
+    values = _values(file, loaded, parsed, entries, findings)
     if note:
         values["note"] = note
     if ca is not None:
@@ -127,32 +134,36 @@ def _der(file: Path) -> bytes:
     found = re.search(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", content, re.DOTALL)
     if found is None:
         raise DERError(f"{file}: PEM, but not of a CRL")
-    return base64.b64decode(found[1])
+    try:
+        return base64.b64decode(found[1])
+    except ValueError as exc:
+        raise DERError(f"{file}: PEM, but not base64: {exc}") from exc
 
 
-def _is_signed_by(crl_der: bytes, ca: Path) -> bool:
-    from cryptography import x509
-
+def _is_signed_by(crl: x509.CertificateRevocationList, ca: Path) -> bool:
     from certstatus.errors import KeyFileError
+    from certstatus.x509_reading import load_certificate
 
     try:
-        certificate = x509.load_pem_x509_certificate(ca.read_bytes())
+        certificate = load_certificate(ca.read_bytes())
     except ValueError as exc:
-        raise KeyFileError(f"{ca}: not a PEM certificate") from exc
-    loaded = x509.load_der_x509_crl(crl_der)
+        raise KeyFileError(f"{ca}: not a certificate") from exc
     key: Any = certificate.public_key()
-    return loaded.issuer == certificate.subject and loaded.is_signature_valid(key)
+    return crl.issuer == certificate.subject and crl.is_signature_valid(key)
 
 
-def _values(file: Path, parsed: ParsedCRL, entries: list[CRLEntry], findings: list[str]) -> dict[str, Any]:
-    from cryptography import x509
-
-    issuer = x509.load_der_x509_crl(_der(file)).issuer
+def _values(
+    file: Path,
+    loaded: x509.CertificateRevocationList,
+    parsed: ParsedCRL,
+    entries: list[CRLEntry],
+    findings: list[str],
+) -> dict[str, Any]:
     reasons = Counter(reason_text(entry.reason or 0) for entry in entries)
     return {
         "file": str(file),
         "kind": "complete" if parsed.base_number is None else "delta",
-        "issuer": issuer.rfc4514_string(),
+        "issuer": loaded.issuer.rfc4514_string(),
         "number": parsed.number,
         "base_number": parsed.base_number,
         "this_update": clock.utc_text(parsed.this_update_s),

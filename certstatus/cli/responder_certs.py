@@ -226,20 +226,20 @@ def _installed(installation: Installation) -> list[dict[str, Any]]:
 
 def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:
     """Return an issuer of which only the CA certificate is known here."""
-    from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     from certstatus.errors import KeyFileError
     from certstatus.issuer_table import Issuer
+    from certstatus.x509_reading import load_certificate
 
     try:
-        certificate = x509.load_pem_x509_certificate(ca_file.read_bytes())
+        certificate = load_certificate(ca_file.read_bytes())
         spki_der = certificate.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     except (ValueError, UnsupportedAlgorithm) as exc:
-        raise KeyFileError(f"{ca_file}: not a PEM certificate of a key known here") from exc
+        raise KeyFileError(f"{ca_file}: not a certificate of a key known here") from exc
     return Issuer(
         issuer_id=issuer_id,
         service=f"issuer-{issuer_id}",
@@ -260,15 +260,13 @@ def _issuer_on_record(installation: Installation, service: str, generation: int 
 
 
 def _certificate_der(content: bytes) -> bytes:
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from certstatus.errors import KeyFileError
+    from certstatus.x509_reading import load_certificate
 
-    if not content.lstrip().startswith(b"-----"):
-        return content
     try:
-        return x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+        return load_certificate(content).public_bytes(Encoding.DER)
     except ValueError as exc:
         raise KeyFileError("neither a PEM nor a DER certificate") from exc
 

@@ -20,6 +20,7 @@ from certstatus.crl_reason import CRLReason
 from certstatus.distribution_point import encode_distribution_points, encode_issuing_distribution_point
 from certstatus.errors import DERError
 from certstatus.extension import encode_extension
+from certstatus.x509_reading import load_crl
 
 _THIS_S, _NEXT_S = 1_900_000_000, 1_900_086_400
 _NAME = der.sequence(der.set_of(der.sequence(der.oid("2.5.4.3"), der.tlv(0x0C, b"TEST CA"))))
@@ -134,8 +135,8 @@ def one_input(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            theirs = x509.load_der_x509_crl(data)
-        except (ValueError, x509.InvalidVersion):
+            theirs = load_crl(data)
+        except ValueError:
             # It insists on one algorithm inside and outside, and on a version; ``lint`` finds those.
             return
         _compare(ours, theirs)

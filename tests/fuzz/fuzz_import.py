@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from certstatus import crl, der, oid
 from certstatus.crl_entry import CRLEntry
 from certstatus.errors import ImportRefused
+from certstatus.x509_reading import load_certificate
 from issuance.import_certificate import FieldError, is_issued_by, read_certificate
 from issuance.import_crl import AHEAD_MAX_S, check_crl
 from issuance.import_index_txt import IndexLine, read_index_txt
@@ -185,7 +186,7 @@ def _read_certificate(content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            theirs = x509.load_der_x509_certificate(content)
+            theirs = load_certificate(content)
         except ValueError:
             # It knows fewer versions, and looks into what an import has no use for.
             return

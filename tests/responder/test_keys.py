@@ -211,7 +211,7 @@ def test_what_is_no_pair_is_passed_over_and_what_is_a_broken_one_is_named(keys: 
     unreadable.write_bytes(odd.public_bytes(serialization.Encoding.PEM))
     unreadable.with_suffix(".key").write_bytes(pair.with_suffix(".key").read_bytes())
     unreadable.with_suffix(".key").chmod(0o600)
-    with pytest.raises(KeyFileError, match=r"1-00\.crt: not a PEM certificate of a key known here"):
+    with pytest.raises(KeyFileError, match=r"1-00\.crt: not a certificate of a key known here"):
         keys.load()
     with pytest.raises(KeyFileError, match="cannot be read: Curve"):
         keys.install(ca.issuer, odd.public_bytes(serialization.Encoding.DER), NOW_S)
