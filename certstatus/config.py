@@ -107,6 +107,8 @@ class ResponderConfig:
     signing_queue_max: int = _number(2000, 1, 1_000_000)
     signing_budget_us: int = _number(2000, 100, 100_000)
     signing_threads: int = _number(2, 1, 64)
+    nonce_signatures_per_s: int = _number(0, 0, 1_000_000)
+    nonce_beyond: str = _choice("ignore", "ignore", "try_later")
     counter_rows_max: int = _number(1024, 16, 65_536)
     drain_period_ms: int = _number(1000, 50, 60_000)
     shutdown_s: int = _number(10, 1, 300)

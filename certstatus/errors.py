@@ -112,6 +112,12 @@ class Overloaded(ServiceError):
     outcome = "overloaded"
 
 
+class NonceBudgetSpent(ServiceError):
+    """A verifier asks for more answers of its own, by nonce or signature, than it may have."""
+
+    outcome = "nonce_budget"
+
+
 class SignerUnavailable(ServiceError):
     """No responder certificate is valid now for this issuer."""
 

@@ -37,6 +37,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable
+from copy import copy
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -50,6 +51,7 @@ from certstatus.errors import (
     UNAUTHORIZED,
     CertStatusError,
     CountersUnavailable,
+    NonceBudgetSpent,
     NotAuthoritative,
     NotEntitled,
     Overloaded,
@@ -70,6 +72,7 @@ from responder import wire
 from responder.asker import Asker, Askers
 from responder.cache import GenerationCache
 from responder.keys import Signer, SignerSet
+from responder.nonce_budget import NonceBudget
 from responder.signing import SigningDesk, is_fast
 from responder.standing import Access, ServedIssuer, Standing
 from responder.status import Found, Moment, Status, look_up, say, watched
@@ -86,11 +89,14 @@ _CERTIFICATE_BYTES = 600
 _WATCHED_BYTES = 64
 _PREFERRED_BYTES = 100
 _FOR_EVER_S = 1 << 62
+# What a verifier gets beyond its budget for nonces; the other choice is tryLater.
+IGNORE_NONCE = "ignore"
 _MEMO_MESSAGE_MAX = 4096
 _RETRY_AFTER_S = {
     "stale": 5,
     "stale_foreign_crl": 300,
     "overloaded": 1,
+    "nonce_budget": 1,
     "no_signer": 30,
     "no_counters": 10,
 }
@@ -139,6 +145,8 @@ class Limits(NamedTuple):
 
     certificates_max: int
     cache_bytes_max: int
+    nonce_signatures_per_s: int = 0
+    nonce_beyond: str = IGNORE_NONCE
 
 
 class Answer:
@@ -199,6 +207,12 @@ class Answer:
         """About how many bytes of memory it takes."""
         further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
         return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
+
+    def apart(self) -> Answer:
+        """Return the same answer, not to be known by the request that it is given to."""
+        twin = copy(self)
+        twin.shared = False
+        return twin
 
     def not_modified_head(self) -> bytes:
         """Return the head of the 304 that stands for this answer."""
@@ -278,6 +292,7 @@ class AnswerPath:
         self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
         self._answers: GenerationCache[OCSPRequest, Answer] = GenerationCache(half)
         self._flights: dict[OCSPRequest, Flight] = {}
+        self._nonces = NonceBudget()
         self._refusals: dict[tuple[int, str], _Refusal] = {}
         self._date_s = -1
         self._date = b""
@@ -346,7 +361,11 @@ class AnswerPath:
             served = _issuer_of(request, standing.access)
             issuer_id = served.issuer.issuer_id
             row = self._entitled_row(asker, issuer_id, standing, now_s)
-            answer = self._known(request, standing, now_s) if request.cacheable else None
+            answer = None
+            if request.cacheable:
+                answer = self._known(request, standing, now_s)
+            elif not self._nonces.take(asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s):
+                return self._without_nonce(peer, request, issuer_id, how, now_s)
             if answer is not None:
                 self._note("cached")
             else:
@@ -421,6 +440,25 @@ class AnswerPath:
             self._note(f"not refreshed: {exc.outcome}")
             return answer
         return answer if isinstance(made, Flight) else made
+
+    def _without_nonce(
+        self, peer: Peer, request: OCSPRequest, issuer_id: int, how: How, now_s: int
+    ) -> bytes | Flight:
+        """Give the answer that others share to a verifier that has had its signatures for itself alone.
+
+        Raises: NonceBudgetSpent — the policy is to have it wait.
+        """
+        if self.limits.nonce_beyond != IGNORE_NONCE:
+            raise NonceBudgetSpent("more nonces and signed requests than one verifier may send")
+        self._note("nonce_ignored")
+        request = request._replace(nonce=None, signed=False)
+        made = self._known(request, self._follower.standing, now_s) or self._make(request, issuer_id, now_s)
+        # Its octets hold the nonce: kept under them, the answer would be given when there is budget again.
+        if isinstance(made, Answer):
+            return self._give_made(peer, made.apart(), how)
+        apart = Flight(request, issuer_id)
+        made.add(lambda result: self._land(apart, result.apart() if isinstance(result, Answer) else result))
+        return apart
 
     def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
         """Say whether what *answer* says still holds under *standing*, and mark it so."""

@@ -72,7 +72,12 @@ _FAREWELL_S = 1.5
 def answer_limits(config: Config) -> Limits:
     """Return what the answer path is bounded by."""
     responder = config.responder
-    return Limits(responder.certificates_per_request_max, responder.cache_bytes_max)
+    return Limits(
+        responder.certificates_per_request_max,
+        responder.cache_bytes_max,
+        responder.nonce_signatures_per_s,
+        responder.nonce_beyond,
+    )
 
 
 def lane_limits(config: Config) -> LaneLimits:
