@@ -31,6 +31,11 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def thread_cpu_s() -> float:
+    """Return the seconds that the calling thread has spent on a processor (CLOCK_THREAD_CPUTIME_ID)."""
+    return time.thread_time()
+
+
 def jst_day_number(posix_s: int) -> int:
     """Return the JST day of *posix_s* as days since 1970-01-01 (range 0..65535 in the index)."""
     return (posix_s + JST_OFFSET_S) // DAY_S

@@ -72,8 +72,28 @@ class RunCollector:
                 for what, value in worker.get(key, {}).items():
                     family.add_metric([str(worker["slot"]), what], value)
             yield family
+        yield from _turns(status)
         yield from _processes(status)
         yield from _agent(status.agent)
+
+
+def _turns(status: RunStatus) -> Iterator[Metric]:
+    longest = GaugeMetricFamily(
+        "certstatus_loop_turn_seconds",
+        "CPU time of the longest turn of the worker's loop in the last one to two minutes.",
+        labels=["slot"],
+    )
+    long = CounterMetricFamily(
+        "certstatus_long_loop_turns_total",
+        "Turns of the worker's loop that took more than 10 ms of CPU time.",
+        labels=["slot"],
+    )
+    for worker in status.workers:
+        if isinstance(turns := worker.get("turns"), dict):
+            longest.add_metric([str(worker["slot"])], turns["lately_ms"] / 1000)
+            long.add_metric([str(worker["slot"])], turns["long"])
+    yield longest
+    yield long
 
 
 def _processes(status: RunStatus) -> Iterator[Metric]:

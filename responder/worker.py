@@ -15,6 +15,7 @@ once a second:
     outcomes            {label: count}: repeated, cached, signed, and refusals by error
     caches              entries and bytes of both caches, flights
     signatures, signing_waiting, rss_bytes
+    turns               longest turn of the loop: {last_ms since the last file, lately_ms, long: count}
 
 Knows: putting the parts together, signals, the worker's own life.
 Does not know: how anything is answered.
@@ -56,6 +57,7 @@ from responder.crl_files import CRLFiles
 from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
 from responder.keys import HostKeys
 from responder.lane import SWEEP_S, LaneLimits, Lanes
+from responder.loop_turns import LoopTurns
 from responder.signing import SigningDesk
 
 log = logging.getLogger(__name__)
@@ -169,6 +171,7 @@ class Worker:
         )
         self.server = self.application.make_server(self.loop)
         self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)
+        self.turns = LoopTurns(self.loop)
         self._listening: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._stopped = asyncio.Event()
@@ -207,6 +210,7 @@ class Worker:
     async def start(self, plain: socket.socket | None, tls: socket.socket | None) -> None:
         """Follow the feed and accept connections."""
         self.follower.start()
+        self.turns.start()
         if plain is not None:
             self._listening.append(
                 await self.loop.create_server(self.lanes, sock=plain, backlog=listeners.BACKLOG)
@@ -238,6 +242,7 @@ class Worker:
             lane.abort()
         # Nobody is answered from here on, so nobody needs to wait for us.
         await asyncio.to_thread(self.follower.stop, _FAREWELL_S)
+        self.turns.stop()
         self.desk.close()
         self.counting.close()
         self.note_status()
@@ -287,25 +292,27 @@ class Worker:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.tick()
+                await self._look_for_keys()
             except Exception:
                 # A bug must not leave a worker that keeps no deadlines and finds no new keys.
                 log.exception("tick")
 
     def tick(self) -> None:
-        """Deadlines, keys, garbage, status."""
+        """Deadlines, garbage, status."""
         self.lanes.sweep()
-        self._look_for_keys()
-        # Neither lane makes cycles that we know of.  Of those we do not know, whatever one second made
-        # and left is found here, at the cost of that second's objects (a few ms in the worst).
+        # Neither lane makes cycles that we know of.  Those that we do not know of are found here, or before
+        # by the watch over the turns, if there is much to look through.
         gc.collect(0)
+        self.turns.turn_windows()
         self.note_status()
 
-    def _look_for_keys(self) -> None:
+    async def _look_for_keys(self) -> None:
+        """Take new keys into use; they are read on a thread, for checking an RSA key takes 40 ms and more."""
         seen, monotonic_s = self.keys.look(), self._monotonic_s()
         if seen == self._keys_seen or monotonic_s < self._keys_again_s:
             return
         try:
-            self.path.signers = self.keys.load(self.config.responder.key)
+            self.path.signers = await asyncio.to_thread(self.keys.load, self.config.responder.key)
             self._keys_seen = seen
         except CertStatusError as exc:
             log.error("keys: %s", exc)
@@ -354,6 +361,11 @@ class Worker:
             "signatures": self.desk.signatures,
             "signing_waiting": self.desk.waiting,
             "collector": {"automatic": gc.isenabled(), "frozen": gc.get_freeze_count()},
+            "turns": {
+                "last_ms": round(self.turns.take() * 1000, 3),
+                "lately_ms": round(self.turns.lately_s * 1000, 3),
+                "long": self.turns.long,
+            },
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 

@@ -225,6 +225,33 @@ def certificate_over_an_unknown_curve(like: Path) -> x509.Certificate:
     return x509.load_der_x509_certificate(der.replace(curve, curve[:-1] + b"\x7f"))
 
 
+def test_an_rsa_key_is_tried_when_it_is_loaded_and_its_primes_are_left_alone(keys: HostKeys, ca: CA) -> None:
+    """A worker loads an RSA key in far less time than checking it would stop it for; a wrong one is named."""
+    signer = keys.install(ca.issuer, certify(ca, csr_of(keys, "rsa3072")), NOW_S)
+    begun_s = time.thread_time()
+    assert len(keys.load().signers) == 1
+    assert time.thread_time() - begun_s < 0.05
+    assert isinstance(signer.key, rsa.RSAPrivateKey)
+    right = signer.key.private_numbers()
+    wrong = rsa.RSAPrivateNumbers(
+        p=right.p,
+        q=right.q,
+        d=right.d + 2,
+        dmp1=right.dmp1 + 2,
+        dmq1=right.dmq1 + 2,
+        iqmp=right.iqmp,
+        public_numbers=right.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    (path,) = keys.keys_folder.glob("*.key")
+    path.write_bytes(
+        wrong.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    with pytest.raises(KeyFileError, match=r"not the key of|not an unencrypted PEM key"):
+        keys.load()
+
+
 def test_a_folder_that_is_no_host_says_so(tmp_path: Path) -> None:
     """Without host.toml there is no name to speak under."""
     with pytest.raises(KeyFileError, match="this is no responder host yet"):

@@ -1,0 +1,92 @@
+"""How long the turns of a worker's event loop are: its thread's own CPU time, watched all the time.
+
+A timer that comes every 2 ms takes the CPU time of the loop's thread since it came last.  No turn
+that ended in between can have taken more, and the one that kept the timer waiting took at least
+that much less 2 ms: so a figure here is never below the longest turn, and at most 2 ms above it.
+Waiting (for the interpreter's lock, for a processor) is not in it.  Cost: about 1 µs each time.
+
+The same timer collects the young garbage as soon as there is much of it: some tenths of a
+millisecond each time, where all that one second of signing leaves would stop the loop for ten.
+Knows: this.  Does not know: what a turn was busy with, nor who reads the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+from certstatus import clock
+
+PERIOD_S = 0.002
+LONG_S = 0.010
+_WINDOW_S = 60.0
+# Measured: 15,000 new objects take 0.6 ms to look through.
+_YOUNG_MAX = 10_000
+
+
+class LoopTurns:
+    """Watches the loop that it was started in.
+
+    lately_s   the longest turn of the last one to two minutes
+    long       turns certainly above ``LONG_S`` since the start
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cpu_s: Callable[[], float] = clock.thread_cpu_s,
+        monotonic_s: Callable[[], float] = clock.monotonic_s,
+    ) -> None:
+        self.long = 0
+        self._loop = loop
+        self._cpu_s = cpu_s
+        self._monotonic_s = monotonic_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_s = 0.0
+        self._since_taken_s = 0.0
+        self._window_s = 0.0
+        self._before_s = 0.0
+        self._window_ends_s = 0.0
+
+    @property
+    def lately_s(self) -> float:
+        """The longest turn of this minute and the one before."""
+        return max(self._window_s, self._before_s)
+
+    def start(self) -> None:
+        """Begin to watch; to be called in the loop."""
+        self._last_s = self._cpu_s()
+        self._window_ends_s = self._monotonic_s() + _WINDOW_S
+        self._timer = self._loop.call_later(PERIOD_S, self._look)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def take(self) -> float:
+        """Return the longest turn since this was called last, in seconds."""
+        longest_s, self._since_taken_s = self._since_taken_s, 0.0
+        return longest_s
+
+    def turn_windows(self) -> None:
+        """Forget what is older than two minutes; called about once a second."""
+        now_s = self._monotonic_s()
+        if now_s >= self._window_ends_s:
+            self._before_s, self._window_s = self._window_s, 0.0
+            self._window_ends_s = now_s + _WINDOW_S
+
+    def _look(self) -> None:
+        if gc.get_count()[0] > _YOUNG_MAX:
+            gc.collect(0)
+        now_s = self._cpu_s()
+        turn_s, self._last_s = now_s - self._last_s, now_s
+        if turn_s > self._since_taken_s:
+            self._since_taken_s = turn_s
+            self._window_s = max(self._window_s, turn_s)
+        if turn_s > LONG_S + PERIOD_S:
+            # Without the period, which may have been other turns', it is still too long.
+            self.long += 1
+        self._timer = self._loop.call_later(PERIOD_S, self._look)
