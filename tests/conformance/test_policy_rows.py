@@ -1,7 +1,9 @@
-"""Rows of what an issuer's policy can add to an answer: P12, P14, P18, P19, P25, and Q20 with two keys."""
+"""Rows of what policy can add to an answer: P12, P14, P18, P19, P25; Q20 with two keys; Q14 and Q22 with a
+budget for nonces."""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from demo_service import Service, never_issued, service_of
 from installation_watch import OpenWire
 from request_octets import (
+    NONCE_OID,
     NULL,
     PREFERRED_OID,
     SHA256_OID,
     extension,
     get,
+    nonce_of,
     oid,
     post,
     request,
@@ -42,6 +46,7 @@ state = "."
 [responder]
 key = "p256"
 more_keys = ["rsa2048"]
+nonce_signatures_per_s = 3
 
 [[issuer]]
 service = "CORP"
@@ -194,3 +199,17 @@ def test_an_answer_may_prove_that_the_certificate_is_known(policy_wire: Wire, ta
         )
     said = twin.read(policy_wire.ask(post(request(twin.asked(never_issued(), SHA256_OID).one))))
     assert (said.word, said.singles[0].extensions) == ("unknown", {})
+
+
+@pytest.mark.row("Q14", "Q22")
+def test_a_flood_of_nonces_gets_the_answer_without(policy_wire: Wire, corp: Service) -> None:
+    """The first nonces come back; beyond the budget a right answer has none, and says nothing else."""
+    nonces = [secrets.token_bytes(16) for _ in range(30)]
+    asked = [corp.request(extensions=with_extensions(nonce_of(nonce))) for nonce in nonces]
+    said = [corp.read(reply) for reply in policy_wire.talk(*[post(der) for der in asked])]
+    assert [one.word for one in said] == ["good"] * 30
+    assert (said[0].nonce, said[0].extensions) == (nonces[0], (NONCE_OID,))
+    assert all(one.nonce in (None, nonce) for one, nonce in zip(said, nonces, strict=True))
+    without = [one for one in said if one.nonce is None]
+    assert {one.extensions for one in without} == {()}
+    assert len(without) >= 1

@@ -140,8 +140,9 @@ class Ground:
 class Scene:
     """An answer path with everything under it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache_bytes: int = 1 << 22) -> None:
         self.folder = folder
+        self.limits = Limits(20, cache_bytes)
         (folder / "counters").mkdir()
         self.clock = Clock(NOW_S * 1000)
         self.ground = Ground(self.clock)
@@ -161,7 +162,7 @@ class Scene:
             Askers(self.counting),
             self.desk,
             INDEX_KEY,
-            Limits(20, 1 << 22),
+            self.limits,
             self.clock.now_ms,
             self.clock.monotonic_s,
         )
@@ -175,7 +176,7 @@ class Scene:
             Askers(self.counting),
             self.desk,
             INDEX_KEY,
-            Limits(20, 1 << 22),
+            self.limits,
             self.clock.now_ms,
             self.clock.monotonic_s,
         )

@@ -113,8 +113,8 @@ class CA:
     ) -> str:
         """Put a responder key and certificate where a host keeps them; return its serial in hex."""
         key: _Key
-        if algorithm == "rsa2048":
-            key = rsa.generate_private_key(65537, 2048)
+        if algorithm.startswith("rsa"):
+            key = rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa")))
         else:
             key = ec.generate_private_key(ec.SECP384R1() if algorithm == "p384" else ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "OCSP responder")])
