@@ -1,4 +1,4 @@
-"""Floods of what never repeats, against an answer path in a process of its own: they must not fill its memory.
+"""Floods of what never repeats, against an answer path in a process of its own, whose memory stays small.
 
 python memory_cases.py FOLDER     prints a JSON line for each flood: its name, what the caches say they
                                   hold, and by how much the resident memory has grown since before the first
