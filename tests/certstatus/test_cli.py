@@ -494,7 +494,10 @@ def test_probe_measures_from_the_commit_to_the_last_worker(served: Served, tmp_p
     found = served.json("probe", "--service", "CORP", "--rounds", "3", "--url", f"{served.url}/ocsp")
     assert found["rounds"] == 3
     assert 0 < found["median_ms"] <= found["p99_ms"] <= found["max_ms"]
-    words = ("--rounds", "1", "--textfile", str(textfile), "--url", f"{served.url}/ocsp")
+    assert 0 < found["last_good_median_ms"] <= found["last_good_p99_ms"] <= found["last_good_max_ms"]
+    # After the last good one every connection has still to be answered revoked.
+    assert found["last_good_max_ms"] < found["max_ms"]
+    words = ("--rounds", "1", "--nonces", "--textfile", str(textfile), "--url", f"{served.url}/ocsp")
     served.run("probe", "--service", "CORP", *words)
     assert 'certstatus_probe_revocation_seconds_count{service="CORP"} 1\n' in textfile.read_text()
 
