@@ -3,7 +3,8 @@
 The classes below are what `cryptography` calls an EC or an RSA private key, so certificates,
 CRLs and OCSP answers are signed with them by the same code as with keys from files; what
 would need the key's value raises.  The token is opened when it is first needed, and once more after
-the device lost the session.  One call at a time goes to it from this process: the binding starts
+the device lost the session; a module that cannot open it is begun anew itself, for one that has seen its
+token vanish may never find it again.  One call at a time goes to it from this process: the binding starts
 modules without telling them of threads, and several at once were seen to hang SoftHSM.
 Knows: finding, making and using a key; the signature forms of both worlds.
 Does not know: what is signed.  Needs the extra ``hsm`` (python-pkcs11).
@@ -15,6 +16,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,6 +39,9 @@ _DIGEST_INFO = {
 }
 _NAME_BY_OCTETS = {32: "sha256", 48: "sha384", 64: "sha512"}
 _one_call = threading.RLock()
+# How often each module was ended, under ``_one_call``.  Numbers of sessions and keys begin again with it, so
+# one from before could be another key's.
+_endings: Counter[Path] = Counter()
 
 
 @functools.cache
@@ -72,6 +79,7 @@ class _Token:
         self._open_session: Any = None
         self._key: Any = None
         self._public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None = None
+        self._endings = 0
 
     def sign(self, mechanism: str, data: bytes) -> bytes:
         """Return the raw signature over *data* by a mechanism of this name."""
@@ -137,6 +145,8 @@ class _Token:
     def _private_key(self) -> Any:  # noqa: ANN401 — python-pkcs11 declares no common type
         import pkcs11
 
+        # First, for it may be that the key is one of a module that has ended.
+        self._session()
         if self._key is None:
             found = self._find(pkcs11.ObjectClass.PRIVATE_KEY)
             if self._public_key is not None and self._read_public_key() != self._public_key:
@@ -160,8 +170,10 @@ class _Token:
         )
 
     def _session(self) -> Any:  # noqa: ANN401
-        if self._open_session is None:
+        if self._open_session is None or self._endings != _endings[self.uri.module]:
+            self._open_session = self._key = None
             self._open_session = self._open()
+            self._endings = _endings[self.uri.module]
         return self._open_session
 
     def _open(self) -> Any:  # noqa: ANN401
@@ -187,7 +199,18 @@ class _Token:
             # Logging in concerns the whole process; another key's session has done it.
             return token.open(rw=True)
         except (pkcs11.PKCS11Error, RuntimeError) as exc:
+            if not isinstance(exc, pkcs11.PinIncorrect | pkcs11.PinLocked):
+                self._end_module()
             raise KeyFileError(f"{self.uri}: {_reason(exc)}") from exc
+
+    def _end_module(self) -> None:
+        """Let the next call begin the module anew; sessions of all its keys are over."""
+        import pkcs11
+
+        with suppress(pkcs11.PKCS11Error, RuntimeError):
+            module = pkcs11.lib(str(self.uri.module))
+            _endings[self.uri.module] += 1
+            module.finalize()
 
 
 class _InToken:

@@ -44,7 +44,7 @@ import uvloop
 from certstatus import clock, listeners
 from certstatus.config import Config, load_config
 from certstatus.counters import Provision
-from certstatus.errors import CertStatusError, ConfigError
+from certstatus.errors import CertStatusError, ConfigError, KeyFileError
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public, load_index_key
 from certstatus.status_file import write_status
@@ -55,7 +55,7 @@ from responder.ca_certificates import CACertificates
 from responder.counting import Counting
 from responder.crl_files import CRLFiles
 from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
-from responder.keys import HostKeys
+from responder.keys import HostKeys, SignerSet
 from responder.lane import SWEEP_S, LaneLimits, Lanes
 from responder.loop_turns import LoopTurns
 from responder.signing import SigningDesk
@@ -149,7 +149,7 @@ class Worker:
         )
         self.path = AnswerPath(
             self.follower,
-            self.keys.load(config.responder.key),
+            self._first_signers(),
             self.askers,
             self.desk,
             load_index_key(self.folder / "index.key"),
@@ -178,6 +178,18 @@ class Worker:
         self._keys_seen: tuple[tuple[str, int], ...] = ()
         self._keys_again_s = 0.0
         self._patient_until_s = monotonic_s() + _FIRST_KEYS_S
+
+    def _first_signers(self) -> SignerSet:
+        """Return the keys there are; none where one cannot be read, a token that is away, say.
+
+        They are tried again while the worker says tryLater, which is more than clients that wait for a
+        process to begin would be told.
+        """
+        try:
+            return self.keys.load(self.config.responder.key)
+        except KeyFileError as exc:
+            log.error("keys: %s", exc)
+            return SignerSet()
 
     def is_ready(self) -> bool:
         """Say whether a request would be answered now.

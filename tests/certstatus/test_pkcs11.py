@@ -7,8 +7,8 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
@@ -108,6 +108,39 @@ def test_a_lost_session_is_opened_again(token: PKCS11URI) -> None:
     key.public_key().verify(signature, b"data", ec.ECDSA(hashes.SHA256()))
 
 
+def test_a_token_that_comes_back_signs_again(token: PKCS11URI) -> None:
+    """While it is away every key says so; when it is back each signs with its own value, in any order."""
+    keys = [make_key(token.named(f"back-{n}"), "p256") for n in range(3)]
+    with without(token):
+        for key in keys:
+            for _ in range(2):
+                with pytest.raises(KeyFileError):
+                    sign_and_verify(key)
+    for key in reversed(keys):
+        sign_and_verify(key)
+    with without(token), pytest.raises(KeyFileError):
+        sign_and_verify(keys[1])
+    for key in keys:
+        sign_and_verify(key)
+
+
+def sign_and_verify(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+    """One signature, which must be this key's."""
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    key.public_key().verify(key.sign(b"data", ec.ECDSA(hashes.SHA256())), b"data", ec.ECDSA(hashes.SHA256()))
+
+
+@contextmanager
+def without(token: PKCS11URI) -> Iterator[None]:
+    """The device is gone for so long."""
+    folder = token.pin_source.parent
+    (folder / "tokens").rename(folder / "away")
+    try:
+        yield
+    finally:
+        (folder / "away").rename(folder / "tokens")
+
+
 def test_another_key_under_the_same_label_does_not_sign(token: PKCS11URI) -> None:
     """A device set up anew has the label, but what its key signs is nothing for our certificate."""
     import pkcs11
@@ -194,9 +227,18 @@ def first_crl(served: Served, path: str) -> bytes:
     raise AssertionError(served.logs())
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait until *holds*: a worker starts in the meantime, or tries its keys again."""
+    until = time.monotonic() + 40
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("algorithm", ["p256", "rsa2048"])
 def test_an_installation_whose_keys_are_in_a_token(token: PKCS11URI, tmp_path: Path, algorithm: str) -> None:
-    """It issues, revokes, certifies responders and publishes; openssl verifies OCSP answers and CRLs."""
+    """It issues, revokes, certifies responders and publishes; openssl verifies OCSP answers and CRLs.  While
+    the token is away, also for a worker that starts then, it is tryLater; then it goes on by itself."""
     served = Served(tmp_path)
     try:
         served.run("init")
@@ -214,6 +256,12 @@ def test_an_installation_whose_keys_are_in_a_token(token: PKCS11URI, tmp_path: P
         ca = served.state / "demo" / "hsm" / "ca.pem"
         said = openssl(f"crl -in {tmp_path}/complete.crl -inform DER -noout -CAfile {ca}")
         assert "verify OK" in said
+        good = served.state / "demo" / "hsm" / "good.pem"
+        with without(token):
+            assert "trylater" in served.openssl_ocsp(good, ca)
+            served.kill("worker")
+            wait_until(lambda: "trylater" in served.openssl_ocsp(good, ca))
+        wait_until(lambda: "Response verify OK" in served.openssl_ocsp(good, ca))
         keys = [served.state / "ca" / "3.key", *(served.state / "host" / "keys").glob("*.key")]
         assert len(keys) == 4
         assert all(path.read_bytes().startswith(b"pkcs11:token=tests;object=") for path in keys)
