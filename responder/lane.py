@@ -221,7 +221,9 @@ class Lane(asyncio.Protocol):
         self._host.connections.discard(self)
         self._is_idle = False
         self._doing = _Doing.CLOSING
-        self._buffer = b""
+        # A flight may hold this lane until it lands; what was asked need not wait for that.
+        self._buffer = self._request_der = b""
+        self._how = None
         delegate, self._delegate = self._delegate, None
         if delegate is not None:
             delegate.connection_lost(exc)

@@ -186,6 +186,24 @@ def test_many_askers_of_one_certificate_cost_one_signature(asleep: SlowHost) -> 
     assert asleep.worker.desk.signatures - signed == 1
 
 
+def test_what_a_lost_connection_asked_is_not_kept_until_it_is_signed(asleep: SlowHost) -> None:
+    """Of connections that come, ask and go, as fast as can be, only a shell is left to a slow signature."""
+    asleep.sleep_s = 1.0
+    clients = [Client(asleep.port) for _ in range(5)]
+    for client in clients:
+        client.send(asleep.cold(2500))
+    lanes = asleep.worker.lanes.connections
+    wait_until(lambda: len([lane for lane in list(lanes) if lane._how is not None]) == 5)
+    held = list(lanes)
+    for client in clients:
+        client.socket.close()
+    wait_until(lambda: not lanes)
+    assert asleep.worker.desk.waiting == 1
+    for lane in held:
+        assert (lane._how, lane._request_der, lane._buffer) == (None, b"", b"")
+    _settled(asleep)
+
+
 @pytest.mark.parametrize("how", ["closed", "reset"])
 def test_leaving_while_it_is_signed_harms_nobody(asleep: SlowHost, how: str) -> None:
     """Who goes away loses its answer; those who wait for the same one get it, and nothing is left behind."""
