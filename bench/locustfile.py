@@ -22,29 +22,16 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from bench.lots import Lot
+from bench.national_mix import STATUS_REQUESTS, Shape
 from bench.objectives import Objectives, judge
 from bench.population import Population
 from bench.prepared import Form
 from bench.raw_connection import BrokenAnswer, RawConnection
-from bench.raw_user import Shape, StatusUser, Target, WrongAnswer
+from bench.raw_user import StatusUser, Target, WrongAnswer
 from bench.revoked_meanwhile import RevokedMeanwhile
 
 _GET = Form("GET")
-_POST = Form("POST")
 _NONCE = Form("POST", nonce=True)
-_GET_CLOSE = Form("GET", close=True)
-_POST_CLOSE = Form("POST", close=True)
-
-# What the mix is made of.  No count of real requests by kind has been published; the shares follow
-# what verifiers' software does: most servers keep connections, a fifth of libraries sends nonces.
-NATIONAL_MIX = (
-    Shape("GET", 0.50, _GET),
-    Shape("POST", 0.25, _POST),
-    Shape("nonce", 0.10, _NONCE),
-    Shape("GET, own connection", 0.06, _GET_CLOSE),
-    Shape("POST, own connection", 0.06, _POST_CLOSE),
-    Shape("5 certificates", 0.03, _POST, 5),
-)
 
 
 @events.init_command_line_parser.add_listener
@@ -95,7 +82,7 @@ def _summary(environment: Environment, **_: Any) -> None:  # noqa: ANN401
 class NationalMix(StatusUser):
     """Any certificate as likely as any other: what a national service sees."""
 
-    shapes = NATIONAL_MIX
+    shapes = STATUS_REQUESTS
 
     @task
     def turn(self) -> None:
@@ -106,7 +93,7 @@ class NationalMix(StatusUser):
 class ZipfMix(StatusUser):
     """The same shapes, a few certificates asked for most: flatters every cache; beside the mix only."""
 
-    shapes = NATIONAL_MIX
+    shapes = STATUS_REQUESTS
 
     def choose(self) -> Iterator[tuple[bytes, str]]:
         """Few certificates most of the time."""
@@ -147,7 +134,7 @@ class Cold(StatusUser):
 class NotEntitled(StatusUser):
     """An asker that is not registered, or suspended: every answer must be unauthorized."""
 
-    shapes = NATIONAL_MIX[:2]
+    shapes = STATUS_REQUESTS[:2]
     expected_error = "unauthorized"
 
     @task
@@ -159,7 +146,7 @@ class NotEntitled(StatusUser):
 class MorningPeak(StatusUser):
     """A given rate, spread over users: ``--rate`` a second in all, or 10 a second for each user."""
 
-    shapes = NATIONAL_MIX
+    shapes = STATUS_REQUESTS
     wait_time = constant_throughput(10)
 
     @task

@@ -36,7 +36,8 @@ class Form:
     method     GET or POST
     hash_name  sha1 or sha256, for the CertID
     nonce      16 random octets with each request
-    close      one connection per request (``Connection: close``)
+    close      ``Connection: close`` is sent
+    version    of HTTP: 1.1, or 1.0 (one connection per request)
     headers    further header lines, each with its line end, as the client sends them
     """
 
@@ -44,7 +45,13 @@ class Form:
     hash_name: str = "sha1"
     nonce: bool = False
     close: bool = False
+    version: str = "1.1"
     headers: bytes = b""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether further requests may follow on the connection."""
+        return self.version == "1.1" and not self.close
 
 
 class Preparer:
@@ -53,7 +60,7 @@ class Preparer:
     def __init__(self, form: Form, ca: x509.Certificate, host: str, path: str = "/ocsp") -> None:
         self.form = form
         self._issuer = issuer_part(ca, form.hash_name)
-        line_end = b" HTTP/1.1\r\nHost: " + host.encode("ascii") + b"\r\n" + form.headers
+        line_end = f" HTTP/{form.version}\r\nHost: {host}\r\n".encode("ascii") + form.headers
         if form.close:
             line_end += b"Connection: close\r\n"
         self._path = path.rstrip("/").encode("ascii")

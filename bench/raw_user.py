@@ -17,8 +17,9 @@ from locust import User
 
 from bench.answers import status_of, verify
 from bench.lots import Lot
+from bench.national_mix import Shape
 from bench.population import GOOD, REVOKED, Population
-from bench.prepared import Form, Preparer
+from bench.prepared import Preparer
 from bench.raw_connection import BrokenAnswer, RawConnection
 from bench.revoked_meanwhile import RevokedMeanwhile
 
@@ -29,21 +30,6 @@ VERIFY_ONE_IN = 500
 
 class WrongAnswer(Exception):
     """An answer that was not the right one: the reason why this tool checks at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One kind of request of a scenario.
-
-    share         how often, against the others
-    form          how it is asked
-    certificates  how many in one request
-    """
-
-    name: str
-    share: float
-    form: Form
-    certificates: int = 1
 
 
 @dataclass(slots=True)
