@@ -64,7 +64,7 @@ run: $(VENV)/run.stamp ## set up, make the demo in STATE at the first start, and
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x')
-	@scripts/debian openssl openssl softhsm2-util softhsm2
+	@scripts/debian openssl openssl softhsm2-util softhsm2 cc gcc
 	@$(BIN)/python -m pytest $(ARGS)
 
 TEST_FOLDERS = $(sort $(patsubst %/,%,$(dir $(wildcard tests/*/*.py))))
@@ -125,13 +125,17 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 endif
 
 ifeq ($(wildcard bench/status_check.py),)
-ABSENT += bench
+ABSENT += bench bench-plots
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
 	@scripts/debian nginx nginx-light
 	@scripts/debian wrk wrk
 	@$(BIN)/python -m bench.status_check $(ARGS)
+
+.PHONY: bench-plots
+bench-plots: $(VENV)/bench.stamp ## draw bench/plots from the newest records
+	@$(BIN)/python -m bench.plots $(ARGS)
 endif
 
 # --- keeping ---------------------------------------------------------------------------------------
