@@ -16,8 +16,10 @@ from typing import Generic, TypeVar
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-# More than one a put, so that a dropped generation is gone before the next one drops.
+# More than one a put, and more for a large one, which brings the next turn nearer: a dropped generation is
+# gone before the next one drops, also where many small entries are followed by few large ones.
 _FREED_EACH_PUT = 4
+_FREED_FOR_BYTES = 1000
 # What an entry costs beside what the caller says: its slot in the dictionary and the key's own overhead.
 ENTRY_BYTES = 200
 
@@ -58,7 +60,7 @@ class GenerationCache(Generic[_K, _V]):
         Putting a key again counts again, which errs on the side of the bound.
         """
         dropped = self._dropped
-        for _ in range(min(_FREED_EACH_PUT, len(dropped))):
+        for _ in range(min(_FREED_EACH_PUT + size // _FREED_FOR_BYTES, len(dropped))):
             dropped.popitem()
         size += ENTRY_BYTES
         if size > self._room:

@@ -35,6 +35,23 @@ def test_what_is_used_stays() -> None:
     assert len(cache) <= 12
 
 
+def test_small_entries_are_gone_before_large_ones_fill_a_generation() -> None:
+    """Answers for one certificate followed by answers for many: no turn finds anything left to free."""
+    cache: GenerationCache[int, object] = GenerationCache(4000 * 2000)
+    for n in range(9000):
+        cache.put(n, object(), 1500)
+    most = len(cache._dropped)
+    for n in range(9000, 10_000):
+        old, left = cache._old, len(cache._dropped)
+        cache.put(n, object(), 25_000)
+        if cache._old is not old:
+            assert left <= 29
+            most = max(most, len(cache._dropped))
+        else:
+            assert left - len(cache._dropped) <= 29
+    assert most > 1000
+
+
 def test_a_dropped_generation_is_freed_in_small_pieces() -> None:
     """No put frees more than a few entries, and all are gone before the next generation drops."""
     cache: GenerationCache[int, object] = GenerationCache(2000 * ENTRY_BYTES)
