@@ -7,6 +7,7 @@
     seen verbatim?    repeat               0.9    the answer  next step
     parse             ocsp_request         2.9    yes         malformedRequest, unauthorized
     which issuer      Access.by_hash       0.4    no          unauthorized
+    own signature?    NonceBudget          0.3    no          next step, or tryLater (nonces only)
     known?            the second cache     0.3    no          next step
     look up           status.look_up       2.9    yes         -
     say               status.say            10    yes         unauthorized, tryLater (no signer)
