@@ -326,6 +326,7 @@ def read_algorithm(buf: bytes, pos: int, end: int) -> tuple[str, int]:
 
 _SHORT_LENGTHS = tuple(bytes((length,)) for length in range(0x80))
 _TAGS = tuple(bytes((tag,)) for tag in range(0x100))
+_ANSWER_OCTETS_MAX = 2000
 _TWO_DIGITS = tuple(b"%02d" % number for number in range(100))
 
 
@@ -333,13 +334,18 @@ def header(tag: int, content_octets: int) -> bytes:
     """Return tag and length of an element whose content has *content_octets* octets."""
     if content_octets < 0x80:
         return _TAGS[tag] + _SHORT_LENGTHS[content_octets]
-    # The two forms every answer needs are written out; the general one costs three times as much.
-    if content_octets < 0x100:
-        return bytes((tag, 0x81, content_octets))
-    if content_octets < 0x10000:
-        return bytes((tag, 0x82, content_octets >> 8, content_octets & 0xFF))
+    if content_octets <= _ANSWER_OCTETS_MAX:
+        return _answer_header(tag, content_octets)
+    return _long_header(tag, content_octets)
+
+
+def _long_header(tag: int, content_octets: int) -> bytes:
     octets = (content_octets.bit_length() + 7) // 8
     return bytes((tag, 0x80 | octets)) + content_octets.to_bytes(octets, "big")
+
+
+# Answers are made of the same few lengths; a CRL's, which are all different, must not drive them out.
+_answer_header = lru_cache(maxsize=None)(_long_header)
 
 
 def tlv(tag: int, content: bytes) -> bytes:

@@ -19,10 +19,11 @@ Source: RFC 6960 §4.1, §4.4; RFC 9654 §2 (nonce); X.690 for DER.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from certstatus import oid
-from certstatus.cert_id import CertID, read_cert_id
+from certstatus.cert_id import CertID, encode_cert_id, read_cert_id
 from certstatus.der import (
     CONTEXT_CONSTRUCTED,
     OBJECT_IDENTIFIER,
@@ -87,6 +88,15 @@ class OCSPRequest(NamedTuple):
     def cacheable(self) -> bool:
         """Whether other requests may share its answer."""
         return self.nonce is None and not self.signed
+
+
+def encode_request(cert_ids: Iterable[CertID]) -> bytes:
+    """Return the DER of a request for these certificates, with no extension and no signature.
+
+    Raises:  DERError — a CertID by a hash function that cannot be written.
+    Source:  RFC 6960 §4.1.1.
+    """
+    return sequence(sequence(sequence(*[sequence(encode_cert_id(*cert_id)) for cert_id in cert_ids])))
 
 
 def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:

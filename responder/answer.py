@@ -5,10 +5,10 @@
     who is asking     Asker                0.1    no          tryLater (cannot be counted)
     entitled?         Asker.rows           0.2    no          unauthorized
     seen verbatim?    repeat               0.9    the answer  next step
+    known?            the second cache     0.3    no          next step
     parse             ocsp_request         2.9    yes         malformedRequest, unauthorized
     which issuer      Access.by_hash       0.4    no          unauthorized
     own signature?    NonceBudget          0.3    no          next step, or tryLater (nonces only)
-    known?            the second cache     0.3    no          next step
     look up           status.look_up       2.9    yes         -
     say               status.say            10    yes         unauthorized, tryLater (no signer)
     sign              SigningDesk           27    yes         tryLater (queue full)
@@ -38,7 +38,6 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable
-from copy import copy
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -61,11 +60,9 @@ from certstatus.errors import (
     StaleForeignCRL,
     StaleIndex,
 )
-from certstatus.ocsp_request import OCSPRequest, parse_request
+from certstatus.ocsp_request import OCSPRequest, encode_request, parse_request
 from certstatus.ocsp_response import (
     SingleResponse,
-    encode_basic_response,
-    encode_response,
     encode_response_data,
     error_response,
 )
@@ -85,10 +82,9 @@ _SIGNED_AGAIN_MAX = 5
 # The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
 _JITTER = 0.1
 _ANSWER_BYTES = 900
-# What an answer keeps for each further certificate, each place watched, and each algorithm preferred.
+# What an answer keeps for each further certificate, and for each place watched.
 _CERTIFICATE_BYTES = 600
 _WATCHED_BYTES = 64
-_PREFERRED_BYTES = 100
 _FOR_EVER_S = 1 << 62
 # What a verifier gets beyond its budget for nonces; the other choice is tryLater.
 IGNORE_NONCE = "ignore"
@@ -150,15 +146,25 @@ class Limits(NamedTuple):
     nonce_beyond: str = IGNORE_NONCE
 
 
-class Answer:
-    """A signed answer and what is needed to give it again.
+class Query(NamedTuple):
+    """A request that has been read: its octets, by which it is known again, and what they ask of whom."""
 
-    issuer_id, kinds         where it is counted: one column for every certificate asked about
-    certificates, found      what was looked up, and what was found
+    der: bytes
+    request: OCSPRequest
+    issuer_id: int
+
+
+class Answer:
+    """What is said, from its draft on: to be signed, then kept with all that giving it again takes.
+
+    served, certificates     what was looked up
+    found                    what was found there
     watched                  where a later change may have made it untrue
-    seq, mark, era           of the standing under which that was last so
+    seq, mark, era           of the standing under which it was last so
+    issuer_id, kinds         where it is counted: one column for every certificate asked about
+    signer, tbs              who is to sign what; tbs is let go once that is done
     refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
-    shared                   whether other requests may be given it
+    head, body, middle       of the HTTP answer, in whose gaps times go; there once it is signed
     """
 
     __slots__ = (
@@ -178,42 +184,41 @@ class Answer:
         "refresh_s",
         "seq",
         "served",
-        "shared",
+        "signer",
+        "tbs",
         "watched",
     )
 
-    def __init__(self, draft: _Draft, body: bytes, standing: Standing, shared: bool) -> None:
-        self.issuer_id = draft.served.issuer.issuer_id
-        self.served = draft.served
-        self.kinds = draft.kinds
-        self.certificates = draft.certificates
-        self.found = draft.found
-        self.watched = draft.watched
-        self.seq = standing.seq
-        self.mark = standing.mark
-        self.era = standing.era
-        self.refresh_s = draft.refresh_s
-        self.expires_s = draft.expires_s
-        self.shared = shared
+    served: ServedIssuer
+    signer: Signer
+    tbs: bytes
+    seq: int
+    mark: int
+    era: int
+    certificates: list[bytes]
+    found: list[Found]
+    watched: list[tuple[int, bytes]]
+    kinds: list[int]
+    issuer_id: int
+    last_modified_s: int
+    next_update_s: int
+    refresh_s: int
+    expires_s: int
+
+    def signed(self, body: bytes, standing: Standing) -> None:
+        """Take the whole OCSP response, found still to hold under *standing*."""
+        self.tbs = b""
+        self.seq, self.mark, self.era = standing.seq, standing.mark, standing.era
         self.body = body
         self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
-        # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
-        self.last_modified_s = draft.produced_at_s
-        self.next_update_s = draft.next_update_s
         self.head = wire.answer_head(len(body), self._validators())
-        self.middle = wire.PUBLIC if draft.served.issuer.access == "public" else wire.PRIVATE
+        self.middle = wire.PUBLIC if self.served.issuer.access == "public" else wire.PRIVATE
 
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
         return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
-
-    def apart(self) -> Answer:
-        """Return the same answer, not to be known by the request that it is given to."""
-        twin = copy(self)
-        twin.shared = False
-        return twin
 
     def not_modified_head(self) -> bytes:
         """Return the head of the 304 that stands for this answer."""
@@ -223,35 +228,17 @@ class Answer:
         return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
 
 
-class _Draft(NamedTuple):
-    """What is about to be signed, and what it was made from."""
-
-    served: ServedIssuer
-    signer: Signer
-    tbs: bytes
-    mark: int
-    certificates: tuple[bytes, ...]
-    found: tuple[Found, ...]
-    watched: tuple[tuple[int, bytes], ...]
-    kinds: tuple[int, ...]
-    produced_at_s: int
-    next_update_s: int
-    refresh_s: int
-    expires_s: int
-
-
 class Flight:
     """An answer on its way, and everybody who waits for it.
 
     ``add``: what is called in the loop with the Answer, or with the error there is instead.
     """
 
-    __slots__ = ("draft", "issuer_id", "request", "waiting")
+    __slots__ = ("draft", "query", "waiting")
 
-    def __init__(self, request: OCSPRequest, issuer_id: int) -> None:
-        self.request = request
-        self.issuer_id = issuer_id
-        self.draft: _Draft | None = None
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self.draft: Answer | None = None
         self.waiting: list[Callable[[Answer | CertStatusError], None]] = []
 
     def add(self, deliver: Callable[[Answer | CertStatusError], None]) -> None:
@@ -291,8 +278,8 @@ class AnswerPath:
         # Caches.
         half = limits.cache_bytes_max // 2
         self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
-        self._answers: GenerationCache[OCSPRequest, Answer] = GenerationCache(half)
-        self._flights: dict[OCSPRequest, Flight] = {}
+        self._answers: GenerationCache[bytes, Answer] = GenerationCache(half)
+        self._flights: dict[bytes, Flight] = {}
         self._nonces = NonceBudget()
         self._refusals: dict[tuple[int, str], _Refusal] = {}
         self._date_s = -1
@@ -358,24 +345,29 @@ class AnswerPath:
         issuer_id = 0
         try:
             asker = self._admit(peer, standing, now_ms, monotonic_s)
-            request = parse_request(request_der, self.limits.certificates_max)
-            served = _issuer_of(request, standing.access)
-            issuer_id = served.issuer.issuer_id
-            row = self._entitled_row(asker, issuer_id, standing, now_s)
-            answer = None
-            if request.cacheable:
-                answer = self._known(request, standing, now_s)
-            elif not self._nonces.take(asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s):
-                return self._without_nonce(peer, request, issuer_id, how, now_s)
+            answer = self._known(request_der, standing, now_s)
             if answer is not None:
+                issuer_id = answer.issuer_id
+                row = self._entitled_row(asker, issuer_id, standing, now_s)
+                if now_s >= answer.refresh_s:
+                    request = parse_request(request_der, self.limits.certificates_max)
+                    answer = self._refreshed(Query(request_der, request, issuer_id), answer, now_s)
                 self._note("cached")
+                return self._give(asker, row, answer, how, now_s, is_repeated=True)
+            request = parse_request(request_der, self.limits.certificates_max)
+            issuer_id = _issuer_of(request, standing.access).issuer.issuer_id
+            self._entitled_row(asker, issuer_id, standing, now_s)
+            query = Query(request_der, request, issuer_id)
+            if request.cacheable or self._nonces.take(
+                asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s
+            ):
+                made = self._make(query, now_s)
             else:
-                made = self._make(request, issuer_id, now_s)
-                if isinstance(made, Flight):
-                    return made
-                # Signing takes its time, and releases the interpreter's lock: ask again who is asking.
-                return self._give_made(peer, made, how)
-            return self._give(asker, row, answer, how, now_s)
+                made = self._without_nonce(query, standing, now_s)
+            if isinstance(made, Flight):
+                return made
+            # Signing takes its time, and releases the interpreter's lock: ask again who is asking.
+            return self._give_made(peer, made, how)
         except CertStatusError as exc:
             return self._refuse(exc, peer, issuer_id, how, now_s)
         except Exception as exc:
@@ -421,45 +413,39 @@ class AnswerPath:
             raise NotEntitled(f"verifier {asker.verifier_id} may not ask about issuer {issuer_id}")
         return row
 
-    def _known(self, request: OCSPRequest, standing: Standing, now_s: int) -> Answer | None:
-        """Return the answer that other requests for the same were given, if it still holds."""
-        answer = self._answers.get(request)
+    def _known(self, request_der: bytes, standing: Standing, now_s: int) -> Answer | None:
+        """Return the answer that the same question was given before, if it still holds."""
+        answer = self._answers.get(request_der)
         if answer is None or now_s >= answer.expires_s:
             return None
         if answer.mark != standing.mark and not self._is_still_true(answer, standing):
             return None
-        if now_s >= answer.refresh_s:
-            return self._refreshed(request, answer, now_s)
         return answer
 
-    def _refreshed(self, request: OCSPRequest, answer: Answer, now_s: int) -> Answer:
+    def _refreshed(self, query: Query, answer: Answer, now_s: int) -> Answer:
         """Return a newer answer if one can be made at once, else *answer*, and have one made."""
         try:
-            made = self._make(request, answer.issuer_id, now_s)
+            made = self._make(query, now_s)
         except CertStatusError as exc:
             # The old one holds until it expires; until then there is time for what is missing to return.
             self._note(f"not refreshed: {exc.outcome}")
             return answer
         return answer if isinstance(made, Flight) else made
 
-    def _without_nonce(
-        self, peer: Peer, request: OCSPRequest, issuer_id: int, how: How, now_s: int
-    ) -> bytes | Flight:
-        """Give the answer that others share to a verifier that has had its signatures for itself alone.
+    def _without_nonce(self, query: Query, standing: Standing, now_s: int) -> Answer | Flight:
+        """Return the answer that others share, for a verifier that has had its signatures for itself alone.
 
         Raises: NonceBudgetSpent — the policy is to have it wait.
         """
         if self.limits.nonce_beyond != IGNORE_NONCE:
             raise NonceBudgetSpent("more nonces and signed requests than one verifier may send")
         self._note("nonce_ignored")
-        request = request._replace(nonce=None, signed=False)
-        made = self._known(request, self._follower.standing, now_s) or self._make(request, issuer_id, now_s)
-        # Its octets hold the nonce: kept under them, the answer would be given when there is budget again.
-        if isinstance(made, Answer):
-            return self._give_made(peer, made.apart(), how)
-        apart = Flight(request, issuer_id)
-        made.add(lambda result: self._land(apart, result.apart() if isinstance(result, Answer) else result))
-        return apart
+        request = query.request._replace(nonce=None, signed=False)
+        query = Query(_shared_key(request), request, query.issuer_id)
+        answer = self._known(query.der, standing, now_s)
+        if answer is None:
+            return self._make(query, now_s)
+        return answer if now_s < answer.refresh_s else self._refreshed(query, answer, now_s)
 
     def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
         """Say whether what *answer* says still holds under *standing*, and mark it so."""
@@ -484,41 +470,40 @@ class AnswerPath:
 
     # --- signing -------------------------------------------------------------------------------------
 
-    def _make(self, request: OCSPRequest, issuer_id: int, now_s: int) -> Answer | Flight:
+    def _make(self, query: Query, now_s: int) -> Answer | Flight:
         """Sign now if the key is fast and there is time, else join or begin a flight."""
         standing = self._follower.standing
-        served = standing.access.by_id.get(issuer_id)
+        served = standing.access.by_id.get(query.issuer_id)
         if served is None:
-            raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(request, served, now_s)
-        fast = is_fast(signer)
+            raise NotAuthoritative(f"issuer {query.issuer_id} is gone")
+        fast = is_fast(self._signer(query.request, served, now_s))
         if fast and self._desk.has_time():
-            return self._sign_here(request, issuer_id)
-        if request.cacheable:
-            flight = self._flights.get(request)
+            return self._sign_here(query)
+        cacheable = query.request.cacheable
+        if cacheable:
+            flight = self._flights.get(query.der)
             # One that has looked up already may be joined only if nothing has changed since.
             if flight is not None and (flight.draft is None or flight.draft.mark == standing.mark):
                 return flight
-        flight = Flight(request, issuer_id)
+        flight = Flight(query)
         if fast:
             self._desk.wait_in_line(lambda: self._fly_here(flight))
         else:
             self._fly_on_thread(flight)
-        if request.cacheable:
-            self._flights[request] = flight
+        if cacheable:
+            self._flights[query.der] = flight
         return flight
 
-    def _sign_here(self, request: OCSPRequest, issuer_id: int) -> Answer:
+    def _sign_here(self, query: Query) -> Answer:
         for _ in range(_SIGNED_AGAIN_MAX):
-            draft = self._draft(request, issuer_id)
-            answer = self._finish(request, draft, self._desk.sign(draft.signer, draft.tbs))
-            if answer is not None:
-                return answer
+            draft = self._draft(query)
+            if self._finish(query, draft, self._desk.sign(draft.signer, draft.tbs)):
+                return draft
         raise Overloaded("the status changed again and again while it was signed")
 
     def _fly_here(self, flight: Flight) -> None:
         try:
-            self._land(flight, self._sign_here(flight.request, flight.issuer_id))
+            self._land(flight, self._sign_here(flight.query))
         except CertStatusError as exc:
             self._land(flight, exc)
         except Exception as exc:
@@ -526,15 +511,14 @@ class AnswerPath:
 
     def _fly_on_thread(self, flight: Flight, attempts: int = _SIGNED_AGAIN_MAX) -> None:
         """Raises: Overloaded, SignerUnavailable, NotAuthoritative — the flight does not begin."""
-        draft = self._draft(flight.request, flight.issuer_id)
+        draft = self._draft(flight.query)
 
         def signed(signature: bytes | None) -> None:
             try:
                 if signature is None:
-                    raise SignerUnavailable(f"issuer {flight.issuer_id}: the key did not sign")
-                answer = self._finish(flight.request, draft, signature)
-                if answer is not None:
-                    self._land(flight, answer)
+                    raise SignerUnavailable(f"issuer {draft.issuer_id}: the key did not sign")
+                if self._finish(flight.query, draft, signature):
+                    self._land(flight, draft)
                 elif attempts > 1:
                     self._fly_on_thread(flight, attempts - 1)
                 else:
@@ -548,8 +532,9 @@ class AnswerPath:
         flight.draft = draft
 
     def _land(self, flight: Flight, result: Answer | CertStatusError) -> None:
-        if self._flights.get(flight.request) is flight:
-            del self._flights[flight.request]
+        der = flight.query.der
+        if self._flights.get(der) is flight:
+            del self._flights[der]
         waiting, flight.waiting = flight.waiting, []
         for deliver in waiting:
             try:
@@ -559,7 +544,7 @@ class AnswerPath:
                 log.exception("an answer could not be delivered")
 
     def _crash(self, flight: Flight, exc: Exception) -> None:
-        log.error("signing for issuer %d", flight.issuer_id, exc_info=exc)
+        log.error("signing for issuer %d", flight.query.issuer_id, exc_info=exc)
         self._land(flight, CertStatusError(type(exc).__name__))
 
     def _signer(self, request: OCSPRequest, served: ServedIssuer, now_s: int) -> Signer:
@@ -572,10 +557,12 @@ class AnswerPath:
             raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
         return signer
 
-    def _draft(self, request: OCSPRequest, issuer_id: int) -> _Draft:
+    def _draft(self, query: Query) -> Answer:
         """Look everything up and write what is to be signed."""
+        _, request, issuer_id = query
+        cert_ids = request.cert_ids
         now_s = self._now_ms() // 1000
-        certificates = tuple([fingerprint(item.serial, self._index_key) for item in request.cert_ids])
+        certificates = [fingerprint(cert_id.serial, self._index_key) for cert_id in cert_ids]
         # The lock binds rows and time together: at thisUpdate the rows were exactly these.
         with self._follower.settled:
             standing = self._follower.standing
@@ -583,75 +570,65 @@ class AnswerPath:
             if served is None:
                 raise NotAuthoritative(f"issuer {issuer_id} is gone")
             view = standing.view
-            found = tuple([look_up(view, served, certificate) for certificate in certificates])
+            found = [look_up(view, served, certificate) for certificate in certificates]
         signer = self._signer(request, served, now_s)
         this_update_s, until_s = _known_span(served, standing, now_s)
+        known_s = standing.time_ms // 1000
         produced_at_s = max(now_s, this_update_s)
         moment = Moment(now_s, produced_at_s, standing)
-        statuses = [
-            say(served, cert_id.serial, item, moment)
-            for cert_id, item in zip(request.cert_ids, found, strict=True)
-        ]
-        validity_s = min([status.validity_s for status in statuses])
-        known_s = standing.time_ms // 1000
+        validity_s = expires_s = _FOR_EVER_S
+        never_issued = False
+        statuses: list[Status] = []
+        kinds: list[int] = []
+        for cert_id, item in zip(cert_ids, found, strict=True):
+            status = say(served, cert_id.serial, item, moment)
+            statuses.append(status)
+            kinds.append(status.kind)
+            validity_s = min(validity_s, status.validity_s)
+            expires_s = min(expires_s, status.until_s)
+            never_issued = never_issued or status.never_issued
         next_update_s = min(known_s + validity_s, signer.not_after_s, until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        tbs = encode_response_data(
+        draft = Answer()
+        draft.tbs = encode_response_data(
             signer.responder_key_hash,
             produced_at_s,
             _singles(request, served, statuses, this_update_s, next_update_s),
             request.nonce,
-            extended_revoke=any(status.never_issued for status in statuses),
+            extended_revoke=never_issued,
         )
-        expires_s = min([next_update_s, *[status.until_s for status in statuses]])
+        draft.served, draft.signer, draft.issuer_id = served, signer, issuer_id
+        draft.seq, draft.mark, draft.era = standing.seq, standing.mark, standing.era
+        draft.certificates, draft.found, draft.kinds = certificates, found, kinds
+        draft.watched = watched(served, found, certificates)
+        # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
+        draft.last_modified_s, draft.next_update_s = produced_at_s, next_update_s
+        draft.expires_s = expires_s = min(next_update_s, expires_s)
         refresh_s = known_s + int(validity_s * (0.5 + _JITTER * random.random()))
-        return _Draft(
-            served=served,
-            signer=signer,
-            tbs=tbs,
-            mark=standing.mark,
-            certificates=certificates,
-            found=found,
-            watched=tuple(
-                [
-                    watched_key
-                    for certificate, item in zip(certificates, found, strict=True)
-                    for watched_key in watched(served, item, certificate)
-                ]
-            ),
-            kinds=tuple([status.kind for status in statuses]),
-            produced_at_s=produced_at_s,
-            next_update_s=next_update_s,
-            refresh_s=min(refresh_s, expires_s),
-            expires_s=expires_s,
-        )
+        draft.refresh_s = min(refresh_s, expires_s)
+        return draft
 
-    def _finish(self, request: OCSPRequest, draft: _Draft, signature: bytes) -> Answer | None:
-        """Return the answer, kept for others if it may be; None if what it says holds no more."""
+    def _finish(self, query: Query, draft: Answer, signature: bytes) -> bool:
+        """Make *draft* an answer, kept for others if it may be; False if what it says holds no more."""
         signer = draft.signer
-        body = encode_response(
-            encode_basic_response(
-                draft.tbs, signer.signature_algorithm_der, signature, (signer.certificate_der,)
-            )
-        )
-        issuer_id = draft.served.issuer.issuer_id
+        body = signer.frame(draft.tbs, signature)
         with self._follower.settled:
             standing = self._follower.standing
             if standing.mark != draft.mark:
                 view = standing.view
-                served = standing.access.by_id.get(issuer_id)
+                served = standing.access.by_id.get(draft.issuer_id)
                 if served is None or served != draft.served:
-                    return None
-                if draft.found != tuple([look_up(view, served, item) for item in draft.certificates]):
-                    return None
+                    return False
+                if draft.found != [look_up(view, served, item) for item in draft.certificates]:
+                    return False
         if self._now_ms() // 1000 >= draft.expires_s:
-            return None
+            return False
         self._note("signed")
-        answer = Answer(draft, body, standing, request.cacheable)
-        if request.cacheable:
-            self._answers.put(request, answer, answer.size + _PREFERRED_BYTES * len(request.preferred or ()))
-        return answer
+        draft.signed(body, standing)
+        if query.request.cacheable:
+            self._answers.put(query.der, draft, draft.size + len(query.der))
+        return True
 
     # --- giving --------------------------------------------------------------------------------------
 
@@ -663,8 +640,10 @@ class AnswerPath:
         row = self._entitled_row(asker, answer.issuer_id, standing, now_ms // 1000)
         return self._give(asker, row, answer, how, now_ms // 1000)
 
-    def _give(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:
-        """Count, then write."""
+    def _give(
+        self, asker: Asker, row: int, answer: Answer, how: How, now_s: int, *, is_repeated: bool = False
+    ) -> bytes:
+        """Count, then write; keep what was asked again for those who ask it byte for byte."""
         cells = asker.cells
         end = wire.END if how.keep_alive else wire.CLOSE_END
         head, body = answer.head, answer.body
@@ -678,7 +657,7 @@ class AnswerPath:
             for kind in answer.kinds:
                 cells[row + kind] += 1
             message = how.message
-            if message is not None and answer.shared and len(message) <= _MEMO_MESSAGE_MAX:
+            if message is not None and is_repeated and len(message) <= _MEMO_MESSAGE_MAX:
                 self._memo.put(message, (answer, end), len(message) + answer.size)
         return b"".join(
             (head, wire.seconds(answer.refresh_s - now_s), answer.middle, wire.http_date(now_s), end, body)
@@ -748,6 +727,15 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
         if by_hash.get(cert_id.issuer_hash) is not served:
             raise NotAuthoritative("certificates of several issuers in one request")
     return served
+
+
+def _shared_key(request: OCSPRequest) -> bytes:
+    """Return the octets of a request for the same certificates that asks for nothing else.
+
+    Behind them what it prefers, which makes them no request that anybody can send.
+    """
+    der = encode_request(request.cert_ids)
+    return der if request.preferred is None else der + repr(request.preferred).encode()
 
 
 def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:

@@ -45,6 +45,7 @@ from certstatus.errors import KeyFileError, MalformedRequest
 from certstatus.issuer_table import Issuer
 from certstatus.key_kinds import CURVE_NAMES, SigningKey, generate_key, signature_hash
 from certstatus.ocsp_request import PreferredAlgorithm
+from certstatus.ocsp_response import ResponseFrame
 from certstatus.pkcs11_key import TokenECKey, TokenRSAKey, make_key, open_key
 from certstatus.pkcs11_uri import SCHEME, parse_uri
 from certstatus.publisher_key import SECRET_MODE, load_ed25519_private, read_secret
@@ -97,6 +98,12 @@ class Signer:
     not_after_s: int
     sign: Callable[[bytes], bytes] = field(repr=False, compare=False)
     is_adopted: bool = False
+    frame: ResponseFrame = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the frame that all its answers stand in."""
+        frame = ResponseFrame(self.signature_algorithm_der, (self.certificate_der,))
+        object.__setattr__(self, "frame", frame)
 
     @property
     def renew_at_s(self) -> int:

@@ -22,7 +22,6 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from enum import Enum
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
@@ -74,8 +73,11 @@ class LaneLimits(NamedTuple):
     write_time_s: int
 
 
-class _Doing(Enum):
-    """What a connection is at; decides what its deadline means."""
+class _Doing:
+    """What a connection is at; decides what its deadline means.
+
+    No Enum: looking up a member takes 0.1 µs in Python 3.11, several times a request.
+    """
 
     IDLE = "idle"
     READING_HEAD = "head"
@@ -204,7 +206,7 @@ class Lane(asyncio.Protocol):
             self._begin(data, now_ms, monotonic_s)
         elif self._delegate is not None:
             self._forward(data)
-        elif self._doing is not _Doing.CLOSING:
+        elif self._doing != _Doing.CLOSING:
             self._go_on(data)
 
     def eof_received(self) -> bool:
@@ -234,10 +236,10 @@ class Lane(asyncio.Protocol):
         self.deadline_s = host.monotonic_s() + host.limits.write_time_s
         if self._delegate is not None:
             self._delegate.pause_writing()
-        elif self._doing is not _Doing.CLOSING:
+        elif self._doing != _Doing.CLOSING:
             # Whoever does not read what we say is not asked for more.
             self._is_idle = False
-            if self._doing is _Doing.IDLE:
+            if self._doing == _Doing.IDLE:
                 self._doing = _Doing.WRITING
             self._transport.pause_reading()
 
@@ -248,7 +250,7 @@ class Lane(asyncio.Protocol):
         self.deadline_s = monotonic_s + host.limits.idle_time_s
         if self._delegate is not None:
             self._delegate.resume_writing()
-        elif self._doing is _Doing.WRITING:
+        elif self._doing == _Doing.WRITING:
             self._transport.resume_reading()
             self._answered(monotonic_s)
 
@@ -268,7 +270,7 @@ class Lane(asyncio.Protocol):
             self._is_idle = False
             self._buffer = buffer
             reading = _Doing.READING_HEAD if found is Partial.HEAD else _Doing.READING_BODY
-            if reading is not self._doing:
+            if reading != self._doing:
                 # From the first octet of a head or body on; later octets gain no time.
                 time_s = limits.header_time_s if found is Partial.HEAD else limits.body_time_s
                 self._doing = reading
@@ -306,7 +308,7 @@ class Lane(asyncio.Protocol):
     def _arrived(self, result: Answer | CertStatusError) -> None:
         """Take what a flight brought."""
         how = self._how
-        if self._doing is not _Doing.SIGNING or how is None:
+        if self._doing != _Doing.SIGNING or how is None:
             return
         reply: bytes | Flight | None = self._path.provide(self, result, how)
         host = self._host
@@ -367,7 +369,7 @@ class Lane(asyncio.Protocol):
         end = None if delegate.is_busy() else self._head_end(data)
         self._forward_head(delegate, data[:end])
         rest = b"" if end is None else data[end:]
-        if not rest or self._doing is not _Doing.DELEGATED:
+        if not rest or self._doing != _Doing.DELEGATED:
             return
         if delegate.awaits_head():
             self._forward_head(delegate, rest)
@@ -424,7 +426,7 @@ class Lane(asyncio.Protocol):
     def expire(self, now_s: float) -> None:
         """The deadline has passed."""
         doing, host = self._doing, self._host
-        if doing is _Doing.CLOSING or self._write_paused or self._transport.is_closing():
+        if doing == _Doing.CLOSING or self._write_paused or self._transport.is_closing():
             # It had its time to take what was written.
             host.timed_out += 1
             self.abort()

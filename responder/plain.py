@@ -6,9 +6,9 @@
            ──▶ Partial   the beginning of what may become one
            ──▶ None      anything else: goes, the whole buffer, to the full parser
 
-Recognition is by one strict pattern for the head, so that nothing unusual is let through:
-no folded line, no space before a colon, no bare line feed, no control octet, no absolute
-target; then every header that could change what the message means must be one of few.
+Recognition is by strict patterns, so that nothing unusual is let through: no folded line, no
+space before a colon, no bare line feed, no control octet, no absolute target; and every header
+that could change what the message means must be one of few.  What a line means is remembered.
 Knows: also how a GET's path is turned back into DER.
 Does not know: connections, answers.  Source: RFC 9112 §3, §5, §6; RFC 6960 A.1.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import binascii
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -33,10 +34,8 @@ _POST_START = b"POST /ocsp"
 _END = b"\r\n\r\n"
 
 # Possessive throughout: a request that does not match fails in one pass, however it was made up.
-_HEAD = re.compile(
-    rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.([01])\r\n"
-    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
-)
+_REQUEST_LINE = re.compile(rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.([01])\r\n")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
 # Headers that change what a message means, or say who sends it.
 _NEVER_PLAIN = frozenset(
     {
@@ -64,10 +63,17 @@ _NEVER_PLAIN = frozenset(
         b"server",
     }
 )
-_LOOKED_AT = (
-    frozenset({b"host", b"user-agent", b"connection", b"content-length", b"content-type"}) | _NEVER_PLAIN
-)
 _HOST = re.compile(rb"[0-9A-Za-z.\-_:\[\]]+")
+
+
+# Clients send the same few header lines over and over; longer ones are not worth remembering.
+_KNOWN_LINES_MAX = 1024
+_KNOWN_LINE_OCTETS_MAX = 200
+
+
+# What a header line means for its message; a Content-Length means its number.  Plain numbers, because
+# looking up a member of an Enum takes 0.1 µs in Python 3.11.
+_NOTHING, _NOT_PLAIN, _IS_HOST, _IS_AGENT, _IS_TYPE, _IS_CLOSE = range(-6, 0)
 
 
 class Partial(Enum):
@@ -93,22 +99,22 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     """Return what *buffer*, all that a connection has sent since its last answer, begins with.
 
     Takes:   limits in bytes; a head or body beyond them is not plain.
-    Cost:    about 4 µs with six headers.
+    Cost:    about 1.5 µs with six headers seen before, 1 µs more for each that was not.
     """
     head_end = buffer.find(_END)
     if head_end < 0:
         return Partial.HEAD if len(buffer) < head_bytes_max and _may_become_plain(buffer) else None
     if head_end > head_bytes_max:
         return None
-    match = _HEAD.match(buffer)
+    match = _REQUEST_LINE.match(buffer)
     if match is None:
         return None
-    path, minor, lines = match.groups()
-    framing = _read_headers(lines, minor == b"1")
+    path, minor = match.groups()
+    framing = _read_headers(buffer[match.end() : head_end], minor == b"1")
     if framing is None:
         return None
     length, keep_alive = framing
-    body_at = match.end()
+    body_at = head_end + len(_END)
     if path is not None:
         if length or len(buffer) != body_at:
             return None
@@ -127,46 +133,64 @@ def _may_become_plain(buffer: bytes) -> bool:
     )
 
 
-def _read_headers(lines: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
+def _read_headers(block: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
     """Return (Content-Length, keep alive?) if every header is one that a plain request may have."""
-    if lines.count(b"\r\n") > _LINES_MAX:
-        return None
-    hosts = agents = 0
+    hosts = agents = types = 0
     length: int | None = None
     keep_alive = is_1_1
-    typed = False
-    for line in lines.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name not in _LOOKED_AT:
+    lines = block.split(b"\r\n") if block else ()
+    if len(lines) > _LINES_MAX:
+        return None
+    for line in lines:
+        means = _known_line(line) if len(line) <= _KNOWN_LINE_OCTETS_MAX else _read_line(line)
+        if means == _NOTHING:
             continue
-        if name in _NEVER_PLAIN:
+        if means == _NOT_PLAIN:
             return None
-        value = value.strip(b" \t")
-        if name == b"host":
+        if means == _IS_HOST:
             hosts += 1
-            if not _HOST.fullmatch(value):
-                return None
-        elif name == b"content-length":
-            if length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
-                return None
-            length = int(value)
-        elif name == b"connection":
-            token = value.lower()
-            if token == b"close":
-                keep_alive = False
-            elif token != b"keep-alive":
-                return None
-        elif name == b"user-agent":
+        elif means == _IS_AGENT:
             agents += 1
-        elif typed or not is_ocsp_request_type(value):
-            return None
+        elif means == _IS_TYPE:
+            types += 1
+        elif means == _IS_CLOSE:
+            keep_alive = False
+        elif length is None:
+            length = means
         else:
-            typed = True
-    # Two of either are in error, for which the full parser has the words.
-    if hosts > 1 or agents > 1 or (is_1_1 and hosts == 0):
+            return None
+    # Two of any of these are in error, for which the full parser has the words.
+    if hosts > 1 or agents > 1 or types > 1 or (is_1_1 and hosts == 0):
         return None
     return length, keep_alive
+
+
+def _read_line(line: bytes) -> int:
+    """Return what one header line means."""
+    match = _HEADER.fullmatch(line)
+    if match is None:
+        return _NOT_PLAIN
+    name = match[1].lower()
+    value = match[2].strip(b" \t")
+    if name in _NEVER_PLAIN:
+        return _NOT_PLAIN
+    if name == b"host":
+        return _IS_HOST if _HOST.fullmatch(value) else _NOT_PLAIN
+    if name == b"user-agent":
+        return _IS_AGENT
+    if name == b"content-type":
+        return _IS_TYPE if is_ocsp_request_type(value) else _NOT_PLAIN
+    if name == b"content-length":
+        return int(value) if value.isdigit() and len(value) <= _LENGTH_DIGITS_MAX else _NOT_PLAIN
+    if name == b"connection":
+        token = value.lower()
+        if token == b"close":
+            return _IS_CLOSE
+        return _NOTHING if token == b"keep-alive" else _NOT_PLAIN
+    return _NOTHING
+
+
+_known_line = lru_cache(_KNOWN_LINES_MAX)(_read_line)
 
 
 def is_ocsp_request_type(value: bytes) -> bool:
@@ -183,7 +207,12 @@ def decode_path(path: bytes) -> bytes:
     Raises: MalformedRequest — not base64 to the last octet.
     Source: RFC 6960 A.1; RFC 4648 §4.
     """
-    text = unquote_to_bytes(path) if b"%" in path else path
+    text = path
+    if b"%" in text:
+        # What base64 has to escape, as nearly every client writes it; whatever else, if there is more.
+        text = text.replace(b"%2F", b"/").replace(b"%2B", b"+").replace(b"%3D", b"=")
+        if b"%" in text:
+            text = unquote_to_bytes(text)
     # DER begins with 30, its base64 with "M", so a leading slash is never part of it.
     if text.startswith(b"/"):
         text = text[1:]

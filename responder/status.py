@@ -12,6 +12,7 @@ Act arts. 14, 33.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
@@ -97,12 +98,17 @@ def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
     return Absent.NOWHERE
 
 
-def watched(served: ServedIssuer, found: Found, fingerprint: bytes) -> tuple[tuple[int, bytes], ...]:
+def watched(
+    served: ServedIssuer, found: Iterable[Found], fingerprints: Iterable[bytes]
+) -> list[tuple[int, bytes]]:
     """Return the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
-    own = (served.issuer.issuer_id, fingerprint)
-    if served.says_never_issued and isinstance(found, Absent):
-        return (own, *[(sibling, fingerprint) for sibling in served.siblings])
-    return (own,)
+    issuer_id = served.issuer.issuer_id
+    pairs = [(issuer_id, fingerprint) for fingerprint in fingerprints]
+    if served.says_never_issued:
+        for item, (_, fingerprint) in zip(found, pairs[:], strict=True):
+            if isinstance(item, Absent):
+                pairs += [(sibling, fingerprint) for sibling in served.siblings]
+    return pairs
 
 
 def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> Status:

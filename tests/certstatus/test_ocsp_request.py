@@ -26,13 +26,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certstatus.cert_id import UNKNOWN_HASH, CertID
+from certstatus.der import integer_content
 from certstatus.errors import (
     UNAUTHORIZED,
     MalformedRequest,
     RequestError,
     TooManyCertificates,
 )
-from certstatus.ocsp_request import OCSPRequest, PreferredAlgorithm, parse_request
+from certstatus.ocsp_request import OCSPRequest, PreferredAlgorithm, encode_request, parse_request
 
 _CERTIFICATES_MAX = 20
 
@@ -837,3 +838,22 @@ def test_any_octets_raise_only_request_errors(octets: bytes) -> None:
         _seq(_tbs(), octets),
     ):
         _we_take(candidate)
+
+
+@given(
+    st.lists(
+        st.sampled_from([1, 2, 3, 4]).flatmap(
+            lambda alg: st.builds(
+                CertID,
+                st.just(alg),
+                *[st.binary(min_size=(0, 20, 32, 48, 64)[alg], max_size=(0, 20, 32, 48, 64)[alg])] * 2,
+                st.integers(1, 1 << 150).map(integer_content),
+            )
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_written_is_read_back(cert_ids: list[CertID]) -> None:
+    """A request we write asks for the certificates it was made of, and nothing else."""
+    assert parse_request(encode_request(cert_ids), 4) == OCSPRequest(tuple(cert_ids))

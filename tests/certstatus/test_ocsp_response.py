@@ -16,7 +16,7 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstatus import cert_id, der, oid
+from certstatus import cert_id, der, ocsp_response, oid
 from certstatus.cert_id import CertID, encode_cert_id, issuer_hashes, responder_key_hash
 from certstatus.errors import DERError
 from certstatus.extension import Extension, encode_extension
@@ -28,6 +28,7 @@ from certstatus.ocsp_response import (
     UNKNOWN_DER,
     ParsedResponse,
     ParsedSingle,
+    ResponseFrame,
     SingleResponse,
     encode_basic_response,
     encode_response,
@@ -607,3 +608,29 @@ def test_responses_round_trip(
     ]
     assert read_back == expected
     assert encode(read_back) == response_der
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=700), min_size=1, max_size=6),
+    st.binary(min_size=1, max_size=400),
+    st.lists(st.binary(max_size=300), max_size=2),
+)
+def test_a_frame_gives_what_the_plain_encoder_gives(
+    every_tbs: list[bytes], signature: bytes, certs_der: list[bytes]
+) -> None:
+    """Whatever the lengths, and in whatever order they come, header for header."""
+    algorithm_der = der.sequence(der.oid(oid.ECDSA_WITH_SHA256))
+    frame = ResponseFrame(algorithm_der, certs_der)
+    for tbs in [*every_tbs, *every_tbs]:
+        basic_der = encode_basic_response(tbs, algorithm_der, signature, certs_der)
+        assert frame(tbs, signature) == encode_response(basic_der)
+
+
+def test_a_frame_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of ever other lengths begin it anew, and are right."""
+    monkeypatch.setattr(ocsp_response, "_FRAMES_MAX", 4)
+    frame = ResponseFrame(b"\x30\x00")
+    for octets in range(1, 20):
+        basic_der = encode_basic_response(b"t" * octets, b"\x30\x00", b"s" * 70)
+        assert frame(b"t" * octets, b"s" * 70) == encode_response(basic_der)
+        assert len(frame._made) <= 4

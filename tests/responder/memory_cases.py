@@ -127,12 +127,12 @@ def main() -> None:
     gc.disable()
     peer = Somebody()
     for der, message, who in itertools.islice(distinct_serials(scene, peer), 200):
-        scene.ask(der, How(True, message=message), who)
+        scene.keep(der, How(True, message=message), who)
     before = resident_bytes()
     for flood in FLOODS:
         for der, message, who in flood(scene, peer):
             if scene.again(message, who) is None:
-                scene.ask(der, How(True, message=message), who)
+                scene.keep(der, How(True, message=message), who)
         sizes = scene.path.sizes()
         said = sizes["memo_bytes"] + sizes["answer_bytes"]
         print(

@@ -133,7 +133,7 @@ def test_preferences_are_kept_apart_in_every_cache(many: Scene) -> None:
     for _ in range(2):
         for algorithm, request in requests.items():
             message = get_request(request)
-            answer = many.ask(request, How(True, message=message))
+            answer = many.keep(request, How(True, message=message))
             assert verify(ocsp.load_der_ocsp_response(body(answer))) == algorithm
             assert body(many.again(message) or b"") == body(answer)
     assert many.desk.signatures == 3

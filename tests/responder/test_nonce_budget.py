@@ -115,11 +115,11 @@ def test_what_was_given_without_a_nonce_is_not_kept_under_it(bounded: Scene) -> 
     der = bounded.sign.request(1, nonce=b"n" * 16)
     message = post_request(der)
     for _ in range(_PER_S + 5):
-        bounded.ask(der, How(True, message=message))
+        bounded.keep(der, How(True, message=message))
         assert bounded.again(message) is None
     bounded.clock.pass_s(1)
     bounded.ground.beat()
-    assert _nonce(bounded.ask(der, How(True, message=message))) == b"n" * 16
+    assert _nonce(bounded.keep(der, How(True, message=message))) == b"n" * 16
 
 
 def test_a_change_is_seen_beyond_the_budget(bounded: Scene) -> None:
@@ -179,4 +179,6 @@ def test_beyond_the_budget_all_wait_for_one_signature(slow: Scene) -> None:
     slow.run_until(lambda: len(given) == len(messages))
     assert slow.desk.signatures == signed + 1
     assert len({body(answer) for answer in given}) == 1
+    for message in messages:
+        slow.ask(message, How(True, message=message))
     assert [slow.again(message) is not None for message in messages] == [False] * 5 + [True]

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_twin import recognise_simply, unescape_simply
 
 from certstatus.errors import MalformedRequest
 from responder.plain import Partial, Plain, decode_path, recognise
@@ -167,6 +168,49 @@ def test_no_octet_changes_the_meaning_unnoticed(message: bytes, at: int, octets:
         else:
             assert request_line.split(b" ")[1] == b"/ocsp/" + found.path
         assert b"\n" not in head.replace(b"\r\n", b"")
+
+
+_LINES = [
+    *[b"Host: x", b"host:y:80", b"Host: a b", b"Host:", b"User-Agent: a/1", b"user-agent:", b"Accept: */*"],
+    *[b"Content-Length: 3", b"content-length:\t0 ", b"Content-Length: 03", b"Content-Length: 1234567890"],
+    *[b"Content-Type: application/ocsp-request", b"Content-Type: text/plain", b"Connection: close"],
+    *[b"Connection: Keep-Alive", b"Connection: close, x", b"Cookie: a", b"Expect: 100-continue", b"Range: x"],
+    *[b" folded", b"No colon", b"Space : x", b"Control: \x01", b"Octet: \xff", b"X: " + b"v" * 250, b""],
+]
+
+
+@settings(max_examples=600)
+@given(
+    st.sampled_from([b"GET /ocsp/MAA%3D", b"GET /ocsp/MAA=", b"POST /ocsp", b"POST /ocsp/", b"POST /ocsp/x"]),
+    st.sampled_from([b" HTTP/1.1", b" HTTP/1.0", b"", b" HTTP/1.2"]),
+    st.lists(st.one_of(st.sampled_from(_LINES[:2]), st.sampled_from(_LINES)), max_size=6),
+    st.sampled_from([b"", b"ab", b"abc", b"abcd"]),
+    st.integers(0, 3),
+)
+def test_what_is_remembered_of_lines_changes_nothing(
+    target: bytes, version: bytes, lines: list[bytes], body: bytes, cut: int
+) -> None:
+    """The same is found as by looking at every line anew, whatever was seen before."""
+    whole = b"\r\n".join([target + version, *lines]) + b"\r\n\r\n" + body
+    buffer = whole[: len(whole) - cut]
+    assert look(buffer) == recognise_simply(buffer, HEAD_MAX, BODY_MAX)
+
+
+@given(
+    st.lists(st.sampled_from([b"%", b"2", b"B", b"F", b"3", b"D", b"f", b"+", b"%2F", b"%2B", b"%3D", b"M"]))
+)
+def test_escapes_are_undone_as_the_library_does(parts: list[bytes]) -> None:
+    """The short way through the usual escapes gives what ``urllib`` gives, or refuses what that gives."""
+    path = b"M" + b"".join(parts)
+    try:
+        der = decode_path(path)
+    except MalformedRequest:
+        der = None
+    try:
+        expected = decode_path(unescape_simply(path).replace(b"%", b"!"))
+    except MalformedRequest:
+        expected = None
+    assert der == expected
 
 
 PATHS = {

@@ -49,7 +49,7 @@ def test_cached_answers_are_signed_anew_one_after_the_other(scene: Scene) -> Non
     scene.path.signers = SignerSet([_cheap(signer) for signer in scene.path.signers.signers])
     asked = [(scene.sign.request(1_000_000 + n), b"message %d" % n) for n in range(500)]
     for der, message in asked:
-        scene.ask(der, How(True, message=message))
+        scene.keep(der, How(True, message=message))
     begun = scene.desk.signatures
     assert begun == len(asked)
     signed: list[int] = []
@@ -59,7 +59,7 @@ def test_cached_answers_are_signed_anew_one_after_the_other(scene: Scene) -> Non
         before = scene.desk.signatures
         for der, message in asked:
             if scene.again(message) is None:
-                scene.ask(der, How(True, message=message))
+                scene.keep(der, How(True, message=message))
         signed.append(scene.desk.signatures - before)
         scene.clock.pass_s(1)
     assert signed[0] == 0

@@ -129,7 +129,7 @@ def test_never_issued_falls_everywhere_when_it_is_issued(lab: Lab) -> None:
     """By this key or another of the name, from the memo, the cache, and an answer being signed."""
     for n, issuer_id, then in ((10, 1, "good"), (11, 2, "unknown")):
         message = get_request(lab.ca.request(n))
-        lab.scene.ask(lab.ca.request(n), How(True, message=message))
+        lab.scene.keep(lab.ca.request(n), How(True, message=message))
         assert lab.scene.again(message) is not None
         lab.scene.ground.change(ChangeKind.ISSUED, n, issuer_id=issuer_id)
         assert lab.scene.again(message) is None
@@ -145,7 +145,7 @@ def test_issued_by_another_key_while_it_is_signed(lab: Lab) -> None:
 def test_never_issued_falls_in_a_snapshot_too(lab: Lab) -> None:
     """When changes are folded into a snapshot the whole question is asked again."""
     message = get_request(lab.ca.request(13))
-    lab.scene.ask(lab.ca.request(13), How(True, message=message))
+    lab.scene.keep(lab.ca.request(13), How(True, message=message))
     lab.scene.ground.change(ChangeKind.ISSUED, 13, issuer_id=2)
     lab.scene.ground.fold()
     assert lab.scene.again(message) is None
@@ -155,7 +155,7 @@ def test_never_issued_falls_in_a_snapshot_too(lab: Lab) -> None:
 def test_a_new_key_of_the_name_is_asked_as_well(lab: Lab) -> None:
     """A generation that joins later counts for answers given before."""
     message = get_request(lab.ca.request(14))
-    lab.scene.ask(lab.ca.request(14), How(True, message=message))
+    lab.scene.keep(lab.ca.request(14), How(True, message=message))
     third = replace(CA(3, "LAB", NOW_S).issuer, generation=3)
     lab.serve(replace(lab.sibling.issuer, generation=2), third)
     assert lab.scene.again(message) is None
@@ -251,7 +251,7 @@ def test_the_end_of_the_key_ends_every_number(lab: Lab) -> None:
     """Where every number counts as issued, a CA-key event revokes it, in caches too."""
     lab.serve(issued_list="absent", unlisted="good", not_issued="unknown")
     message = get_request(lab.ca.request(3))
-    lab.scene.ask(lab.ca.request(3), How(True, message=message))
+    lab.scene.keep(lab.ca.request(3), How(True, message=message))
     lab.scene.ground.change(ChangeKind.CA_KEY_EVENT, 0, reason=2)
     assert lab.scene.again(message) is None
     single = lab.basic(3).singles[0]
@@ -281,7 +281,7 @@ def test_after_its_end_the_issuer_falls_silent(lab: Lab) -> None:
     scene = lab.scene
     lab.serve(foreign_crl=(NOW_S - 40_000, NOW_S + 30))
     message = get_request(lab.ca.request(1))
-    scene.ask(lab.ca.request(1), How(True, message=message))
+    scene.keep(lab.ca.request(1), How(True, message=message))
     scene.clock.pass_s(29)
     assert lab.status(1) == "good"
     scene.clock.pass_s(1)
@@ -506,7 +506,7 @@ def test_a_named_crl_is_not_named_beyond_its_end(listed: Lab) -> None:
     scene = listed.scene
     scene.ground.publish(crl(1000, NOW_S - 86_300))
     message = get_request(listed.ca.request(2))
-    scene.ask(listed.ca.request(2), How(True, message=message))
+    scene.keep(listed.ca.request(2), How(True, message=message))
     scene.clock.pass_s(99)
     scene.ground.beat()
     assert set(extensions_of(listed, 2)) == {oid.OCSP_CRL}
@@ -643,4 +643,4 @@ def test_what_is_remembered_is_what_would_be_said_anew(
                 repeated = scene.again(message)
                 if repeated is not None:
                     assert said_by(repeated) == said_by(anew)
-                assert said_by(scene.ask(request, How(True, message=message))) == said_by(anew)
+                assert said_by(scene.keep(request, How(True, message=message))) == said_by(anew)
