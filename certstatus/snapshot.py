@@ -28,6 +28,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -84,7 +85,7 @@ class TablePlace(NamedTuple):
     offset: int
 
 
-_NOWHERE = TablePlace(0, 0)
+NOWHERE = TablePlace(0, 0)
 
 
 class SectionPlace(NamedTuple):
@@ -96,7 +97,7 @@ class SectionPlace(NamedTuple):
     issued: TablePlace
     revoked: TablePlace
     invalidity: TablePlace
-    hashes: TablePlace = _NOWHERE
+    hashes: TablePlace = NOWHERE
 
 
 class SnapshotHead(NamedTuple):
@@ -299,28 +300,32 @@ def write_snapshot(
     """
     places = {} if previous is None else {place.issuer_id: place for place in previous.head.sections}
     issuer_ids = sorted(places.keys() | changes.keys())
+    with written_durably(path) as file:
+        reserve_head(file, len(issuer_ids))
+        sections = []
+        for issuer_id in issuer_ids:
+            mine = changes.get(issuer_id, IssuerChanges())
+            place = places.get(issuer_id)
+            tables = [
+                _write_table(file, old, *upserts)
+                for old, upserts in zip(_old_tables(previous, place), _upserts(mine), strict=True)
+            ]
+            tables.append(_write_hashes(file, mine.hashes, previous, place))
+            reason, event_ms = mine.event_reason, mine.event_ms
+            if event_ms == 0 and place is not None:
+                reason, event_ms = place.event_reason, place.event_ms
+            sections.append(SectionPlace(issuer_id, reason, event_ms, *tables))
+        file.seek(0)
+        file.write(pack_head(epoch, seq, time_ms, chain, sections))
+
+
+@contextmanager
+def written_durably(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file that is durably at *path* on leaving, and nowhere if that fails."""
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with neighbour.open("wb") as file:
-            file.write(bytes(_aligned(HEADER_BYTES + len(issuer_ids) * SECTION_BYTES)))
-            sections = []
-            for issuer_id in issuer_ids:
-                mine = changes.get(issuer_id, IssuerChanges())
-                place = places.get(issuer_id)
-                tables = [
-                    _write_table(file, old, *upserts)
-                    for old, upserts in zip(_old_tables(previous, place), _upserts(mine), strict=True)
-                ]
-                tables.append(_write_hashes(file, mine.hashes, previous, place))
-                reason, event_ms = mine.event_reason, mine.event_ms
-                if event_ms == 0 and place is not None:
-                    reason, event_ms = place.event_reason, place.event_ms
-                sections.append(SectionPlace(issuer_id, reason, event_ms, *tables))
-            file.seek(0)
-            file.write(HEADER.pack(MAGIC, len(sections), epoch, seq, time_ms, chain))
-            for section in sections:
-                numbers = (*section.issued, *section.revoked, *section.invalidity, *section.hashes)
-                file.write(SECTION.pack(section.issuer_id, section.event_reason, section.event_ms, *numbers))
+            yield file
             file.flush()
             os.fsync(file.fileno())
         neighbour.rename(path)
@@ -328,6 +333,28 @@ def write_snapshot(
         neighbour.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def reserve_head(file: BinaryIO, sections: int) -> None:
+    """Write zeros where header and section table will be."""
+    file.write(bytes(_aligned(HEADER_BYTES + sections * SECTION_BYTES)))
+
+
+def pack_head(epoch: bytes, seq: int, time_ms: int, chain: bytes, sections: list[SectionPlace]) -> bytes:
+    """Return header and section table, for the beginning of the file."""
+    parts = [HEADER.pack(MAGIC, len(sections), epoch, seq, time_ms, chain)]
+    for section in sections:
+        numbers = (*section.issued, *section.revoked, *section.invalidity, *section.hashes)
+        parts.append(SECTION.pack(section.issuer_id, section.event_reason, section.event_ms, *numbers))
+    return b"".join(parts)
+
+
+def begin_table(file: BinaryIO, rows: int) -> TablePlace:
+    """Go to where the next table begins, behind all that is written; its columns come there."""
+    offset = _aligned(file.seek(0, os.SEEK_END))
+    file.truncate(offset)
+    file.seek(offset)
+    return TablePlace(rows, offset)
 
 
 def _aligned(size: int) -> int:
@@ -365,7 +392,7 @@ def _write_hashes(
     if previous is not None and place is not None and place.hashes.rows:
         old = previous.table(place.hashes, _HASH_TYPE)
     if not told and not len(old.hi):
-        return _NOWHERE
+        return NOWHERE
     return _write_table(file, old, Table.from_hashes(told), _EMPTY)
 
 
@@ -374,13 +401,11 @@ def _write_table(file: BinaryIO, old: Table, sets: Table, drops: Table) -> Table
     removed = np.union1d(_positions(old, sets, equal=True), _positions(old, drops, equal=True))
     inserted = _positions(old, sets, equal=False)
     rows = len(old.hi) - len(removed) + len(sets.hi)
-    offset = _aligned(file.seek(0, os.SEEK_END))
-    file.truncate(offset)
-    file.seek(offset)
+    place = begin_table(file, rows)
     for name in ("hi", "lo", "value"):
         blocks = _merged(getattr(old, name), removed, inserted, getattr(sets, name))
         file.writelines(block.tobytes() for block in blocks)
-    return TablePlace(rows, offset)
+    return place
 
 
 def _positions(old: Table, new: Table, equal: bool) -> NDArray[np.int64]:

@@ -236,6 +236,7 @@ class Builder:
             self.provision_task,
             self.request_task,
         ]
+        progress = self._snapshots.progress
         write_status(
             self._status_path,
             {
@@ -244,6 +245,7 @@ class Builder:
                 "time_ms": self._now_ms(),
                 "error": "; ".join(f"{task.name}: {task.error}" for task in tasks if task.error),
                 "tasks": {task.name: task.status() for task in tasks},
+                "snapshot_progress": None if progress is None else progress._asdict(),
             },
         )
 

@@ -22,19 +22,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import redis
-import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import NO_REASON, Change, ChangeKind, next_chain, unpack_change
+from certstatus.changes import Change, ChangeKind, next_chain, unpack_change
 from certstatus.config import Config
 from certstatus.errors import FeedError, SnapshotError
 from certstatus.feed_keys import FeedKeys
 from certstatus.snapshot import (
-    GOOD,
-    HELD,
-    REVOKED,
-    IndexRow,
-    IssuerChanges,
     Manifest,
     SnapshotFile,
     fold_changes,
@@ -42,22 +36,18 @@ from certstatus.snapshot import (
     read_manifest,
     write_snapshot,
 )
-from issuance import schema
 from issuance.crl_register import Fence
-from issuance.history import IssuedRow
-from issuance.schema import CertificateState
-from issuance.store import Store, StoreState
+from issuance.store import Cut, Store, StoreState
 from publisher.chunks import drop_chunks_but, expire_older_epochs, has_chunks, put_chunks
+from publisher.store_rows import ROWS_AT_ONCE, Progress, write_from_store
 
 log = logging.getLogger(__name__)
 
 KIND = "snapshot"
 SUFFIX = ".csx"
-# Certificates (or changes) that are in memory at once while a snapshot is made.
-ROWS_AT_ONCE = 500_000
-_CHANGES_AT_ONCE = 5_000
-
-_STATES = {CertificateState.VALID: GOOD, CertificateState.REVOKED: REVOKED, CertificateState.HELD: HELD}
+# Changes that are in memory at once while a snapshot is merged, and that one page of them holds.
+CHANGES_AT_ONCE = 500_000
+_PAGE_CHANGES = 5_000
 
 
 class Current(NamedTuple):
@@ -77,14 +67,18 @@ class Snapshots:
         config: Config,
         *,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
-        rows_at_once: int = ROWS_AT_ONCE,
+        changes_at_once: int = CHANGES_AT_ONCE,
+        page_rows: int = ROWS_AT_ONCE,
     ) -> None:
         self._store = store
         self._valkey = valkey
         self._index = config.index
         self._namespace = config.valkey.namespace
         self._monotonic_s = monotonic_s
-        self._rows_at_once = rows_at_once
+        self._changes_at_once = changes_at_once
+        self._page_rows = page_rows
+        # Of a build from the store's rows, for the operators' page; None while there is none.
+        self.progress: Progress | None = None
         self.folder = config.state / "index"
         self._made_s = monotonic_s()
 
@@ -117,7 +111,7 @@ class Snapshots:
         self.folder.mkdir(parents=True, exist_ok=True)
         current = self.current(state)
         if current is not None and current.path is not None:
-            seq = min(state.seq, current.manifest.seq + self._rows_at_once)
+            seq = min(state.seq, current.manifest.seq + self._changes_at_once)
             path = self._path(state, seq)
             self._merge(current.path, current.manifest.seq, path, state, seq)
             how = f"merged with {seq - current.manifest.seq} changes"
@@ -154,7 +148,7 @@ class Snapshots:
         Raises: FeedError — they do not: the file is of another history than the store.
         """
         while after < upto:
-            page = self._store.changes_after(after, upto, _CHANGES_AT_ONCE)
+            page = self._store.changes_after(after, upto, _PAGE_CHANGES)
             if not page:
                 raise FeedError(f"the store has no change {after + 1}, its number is {upto}")
             for item in page:
@@ -165,54 +159,14 @@ class Snapshots:
             after = page[-1].seq
 
     def _write_rows(self, path: Path, state: StoreState, seq: int) -> None:
-        """Write a snapshot from the store's rows, a bounded number of them in memory at a time."""
-        head = (state.epoch, seq, self._time_ms(state, seq), self._store.chain_at(seq))
-        part: Path | None = None
-        for parts, (folded, last) in enumerate(self._folded_rows(seq)):
-            target = path if last else path.with_name(f".{path.name}.part{parts}")
-            write_snapshot(target, *head, folded, None if part is None else SnapshotFile(part))
-            if part is not None:
-                part.unlink()
-            part = target
+        cut = Cut(state.epoch, seq, self._time_ms(state, seq), self._store.chain_at(seq))
+        try:
+            write_from_store(path, self._store, cut, say=self._note, rows_at_once=self._page_rows)
+        finally:
+            self.progress = None
 
-    def _folded_rows(self, seq: int) -> Iterator[tuple[dict[int, IssuerChanges], bool]]:
-        """Yield all certificates as they stood at *seq*, in parts; True comes with the last part."""
-        folded: dict[int, IssuerChanges] = {}
-        rows = 0
-        for issuer_id, event in self._issuers(seq):
-            mine = folded.setdefault(issuer_id, IssuerChanges())
-            if event is not None:
-                mine.event_reason, mine.event_ms = event.reason, event.recorded_ms
-            for row in self._store.issued_rows(issuer_id, seq):
-                if rows == self._rows_at_once:
-                    yield folded, False
-                    folded, rows = {}, 0
-                mine = folded.setdefault(issuer_id, IssuerChanges())
-                mine.rows[row.fingerprint] = _index_row(row)
-                if row.certificate_sha256:
-                    mine.hashes[row.fingerprint] = row.certificate_sha256
-                rows += 1
-        yield folded, True
-
-    def _issuers(self, seq: int) -> list[tuple[int, Change | None]]:
-        """Return every issuer that has issued by *seq*, with its CA-key event if that is not later."""
-        table, certificates, changes = schema.issuer, schema.certificate, schema.change
-        event = sa.and_(changes.c.seq == table.c.key_event_seq, changes.c.seq <= seq)
-        with self._store.reading(repeatable=True) as connection:
-            rows = connection.execute(
-                sa.select(table.c.issuer_id, changes.c.packed)
-                .select_from(table.outerjoin(changes, event))
-                .where(
-                    sa.or_(
-                        changes.c.seq.is_not(None),
-                        sa.exists().where(
-                            certificates.c.issuer_id == table.c.issuer_id, certificates.c.issued_seq <= seq
-                        ),
-                    )
-                )
-                .order_by(table.c.issuer_id)
-            ).all()
-        return [(row.issuer_id, None if row.packed is None else unpack_change(row.packed)) for row in rows]
+    def _note(self, progress: Progress) -> None:
+        self.progress = progress
 
     def _time_ms(self, state: StoreState, seq: int) -> int:
         """Return when change *seq* was recorded; the same however and whenever the snapshot is made."""
@@ -295,15 +249,3 @@ class Snapshots:
 
     def _path(self, state: StoreState, seq: int) -> Path:
         return self.folder / f"{state.epoch.hex()}-{seq}{SUFFIX}"
-
-
-def _index_row(row: IssuedRow) -> IndexRow:
-    reason = NO_REASON if row.reason is None else row.reason
-    return IndexRow(
-        row.fingerprint,
-        row.not_after_day,
-        _STATES[row.state],
-        NO_REASON if row.state is CertificateState.VALID else reason,
-        row.revoked_at_s,
-        row.invalidity_s if row.state is not CertificateState.VALID else 0,
-    )

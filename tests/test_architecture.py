@@ -49,7 +49,7 @@ CODECS = [
         "ocsp_request",
         "ocsp_response",
     ),
-    *("oid", "snapshot"),
+    *("oid", "snapshot", "snapshot_writer"),
 ]
 NOT_IN_CODECS = {"aiohttp", "asyncio", "redis", "socket", "sqlalchemy", "uvloop"}
 MODULE_LINES_MAX = 800

@@ -41,8 +41,8 @@ from publisher.snapshots import Snapshots
 
 @pytest.fixture
 def snapshots(store: Store, valkey: redis.Redis, config: Config, clock: Clock) -> Snapshots:
-    """The snapshots of the test's store; parts of 64 rows, so that small numbers make several."""
-    return Snapshots(store, valkey, config, monotonic_s=clock.monotonic_s, rows_at_once=64)
+    """The snapshots of the test's store; pages of 64 rows, so that small numbers make several."""
+    return Snapshots(store, valkey, config, monotonic_s=clock.monotonic_s, changes_at_once=64, page_rows=64)
 
 
 def _files(config: Config) -> list[str]:
@@ -99,7 +99,7 @@ def test_merged_snapshot_equals_one_made_from_nothing(
     seq = store.state().seq
     merged = _path(store, config, seq).read_bytes()
     _path(store, config, seq).unlink()
-    fresh = Snapshots(store, snapshots._valkey, config, rows_at_once=50)
+    fresh = Snapshots(store, snapshots._valkey, config, page_rows=50)
     fresh._write_rows(_path(store, config, seq), store.state(), seq)
     assert _path(store, config, seq).read_bytes() == merged
     head = read_head(memoryview(merged))
