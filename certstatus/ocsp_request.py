@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from certstatus import oid
-from certstatus.cert_id import CertID, encode_cert_id, read_cert_id
+from certstatus.cert_id import SHA1, CertID, encode_cert_id, read_cert_id
 from certstatus.der import (
     CONTEXT_CONSTRUCTED,
     OBJECT_IDENTIFIER,
@@ -33,6 +33,8 @@ from certstatus.der import (
     check_element,
     expect,
     expect_last,
+    explicit,
+    octet_string,
     read_algorithm,
     read_bit_string,
     read_oid,
@@ -109,6 +111,10 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
     Cost:    about 2.7 µs for one certificate without extensions, 10 headers; 2.2 µs more with a nonce.
     Source:  RFC 6960 §4.1.1, §4.1.2.
     """
+    return _read_usual(request_der) or _read(request_der, certificates_max)
+
+
+def _read(request_der: bytes, certificates_max: int) -> OCSPRequest:
     pos, end = expect_last(request_der, 0, len(request_der), SEQUENCE)
     pos, tbs_end = expect(request_der, pos, end, SEQUENCE)
     if pos < tbs_end:
@@ -138,6 +144,81 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
     if list_end == tbs_end:
         return OCSPRequest(tuple(cert_ids), None, True)
     return _with_extensions(request_der, list_end, tbs_end, tuple(cert_ids), signed)
+
+
+# --- what nearly every client sends: one CertID by SHA-1, and perhaps a nonce --------------------------
+
+
+# All lengths of such a request up to the name's stand before here.
+_LENGTHS_END = 14
+
+
+class _Shape(NamedTuple):
+    """Where things are in such a request, all of whose lengths stand in its first octets."""
+
+    octets: int
+    before_name: bytes
+    name_at: int
+    before_key: bytes
+    key_at: int
+    before_serial: bytes
+    serial_at: int
+    serial_end: int
+    before_nonce: bytes
+    nonce_at: int
+
+
+def _shape(serial_octets: int, nonce_octets: int) -> tuple[bytes, _Shape]:
+    """Return the octets that tell the shape of a request with so many octets of each, and that shape."""
+    hashes = bytes(20)
+    requests_der = sequence(sequence(encode_cert_id(SHA1, hashes, hashes, b"\x7e" * serial_octets)))
+    extension = sequence(encode_oid(oid.OCSP_NONCE), octet_string(octet_string(bytes(nonce_octets))))
+    der = sequence(sequence(requests_der, explicit(2, sequence(extension)) if nonce_octets else b""))
+    name_at = der.index(hashes)
+    key_at = der.index(hashes, name_at + 20)
+    serial_at = der.index(b"\x7e" * serial_octets, key_at + 20)
+    serial_end = serial_at + serial_octets
+    nonce_at = len(der) - nonce_octets
+    shape = _Shape(
+        octets=len(der),
+        before_name=der[:name_at],
+        name_at=name_at,
+        before_key=der[name_at + 20 : key_at],
+        key_at=key_at,
+        before_serial=der[key_at + 20 : serial_at],
+        serial_at=serial_at,
+        serial_end=serial_end,
+        before_nonce=der[serial_end:nonce_at],
+        nonce_at=nonce_at,
+    )
+    return der[:_LENGTHS_END], shape
+
+
+_USUAL = dict(_shape(serial, nonce) for serial in range(1, 21) for nonce in (0, 8, 16, 20, 32, 64))
+
+
+def _read_usual(der: bytes) -> OCSPRequest | None:
+    """Return what ``_read`` returns, at a third of its cost, or None: then it is for ``_read`` to say."""
+    shape = _USUAL.get(der[:_LENGTHS_END])
+    if shape is None:
+        return None
+    (octets, before_name, name_at, before_key, key_at) = shape[:5]
+    (before_serial, serial_at, serial_end, before_nonce, nonce_at) = shape[5:]
+    if (
+        len(der) != octets
+        or der[:name_at] != before_name
+        or der[name_at + 20 : key_at] != before_key
+        or der[key_at + 20 : serial_at] != before_serial
+        or der[serial_end:nonce_at] != before_nonce
+        # Zero, negative, or perhaps not minimal.
+        or not 0 < der[serial_at] < 0x80
+    ):
+        return None
+    cert_id = CertID(SHA1, der[name_at : name_at + 20], der[key_at : key_at + 20], der[serial_at:serial_end])
+    return OCSPRequest((cert_id,), der[nonce_at:] or None)
+
+
+# --- everything else -----------------------------------------------------------------------------------
 
 
 def _with_extensions(

@@ -110,14 +110,22 @@ def encode_single_response(single: SingleResponse) -> bytes:
     Source:  RFC 6960 §4.2.1.
     """
     cert_id_der, cert_status_der, this_update_s, next_update_s, extensions_der = single
-    body = (
-        cert_id_der
-        + cert_status_der
-        + generalized_time(this_update_s)
-        # [0] EXPLICIT around the 17 octets of a GeneralizedTime.
-        + b"\xa0\x11"
-        + generalized_time(next_update_s)
+    return join_single_response(
+        cert_id_der, cert_status_der, encode_updates(this_update_s, next_update_s), extensions_der
     )
+
+
+def encode_updates(this_update_s: int, next_update_s: int) -> bytes:
+    """Return thisUpdate and nextUpdate of a SingleResponse, POSIX seconds."""
+    # [0] EXPLICIT around the 17 octets of a GeneralizedTime.
+    return generalized_time(this_update_s) + b"\xa0\x11" + generalized_time(next_update_s)
+
+
+def join_single_response(
+    cert_id_der: bytes, cert_status_der: bytes, updates_der: bytes, extensions_der: tuple[bytes, ...]
+) -> bytes:
+    """Return the DER of a SingleResponse of these parts; *updates_der* is ``encode_updates``'."""
+    body = cert_id_der + cert_status_der + updates_der
     if extensions_der:
         body += tlv(_TAG_1, tlv(SEQUENCE, b"".join(extensions_der)))
     return tlv(SEQUENCE, body)
@@ -139,11 +147,21 @@ def encode_response_data(
     Cost:    about 1.6 µs for one certificate, 1 µs more with a nonce.
     Source:  RFC 6960 §4.2.1, §4.4.8; RFC 9654 §2.1.
     """
-    body = (
-        tlv(_TAG_2, tlv(OCTET_STRING, responder_key_hash))
-        + generalized_time(produced_at_s)
-        + tlv(SEQUENCE, b"".join(map(encode_single_response, singles)))
-    )
+    start_der = encode_response_start(responder_key_hash, produced_at_s)
+    singles_der = b"".join(map(encode_single_response, singles))
+    return join_response_data(start_der, singles_der, nonce, extended_revoke=extended_revoke)
+
+
+def encode_response_start(responder_key_hash: bytes, produced_at_s: int) -> bytes:
+    """Return responderID and producedAt, with which ResponseData begins."""
+    return tlv(_TAG_2, tlv(OCTET_STRING, responder_key_hash)) + generalized_time(produced_at_s)
+
+
+def join_response_data(
+    start_der: bytes, singles_der: bytes, nonce: bytes | None = None, *, extended_revoke: bool = False
+) -> bytes:
+    """Return the DER of ResponseData from ``encode_response_start`` and SingleResponses, joined."""
+    body = start_der + tlv(SEQUENCE, singles_der)
     if nonce is not None or extended_revoke:
         extensions = _EXTENDED_REVOKE_DER if extended_revoke else b""
         if nonce is not None:

@@ -62,9 +62,11 @@ from certstatus.errors import (
 )
 from certstatus.ocsp_request import OCSPRequest, encode_request, parse_request
 from certstatus.ocsp_response import (
-    SingleResponse,
-    encode_response_data,
+    encode_response_start,
+    encode_updates,
     error_response,
+    join_response_data,
+    join_single_response,
 )
 from responder import wire
 from responder.asker import Asker, Askers
@@ -228,6 +230,23 @@ class Answer:
         return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
 
 
+class _Terms(NamedTuple):
+    """What all answers share that one signer gives for one issuer out of one standing within one second.
+
+    until_s     POSIX second beyond which none of them may be valid
+    start_der   how each ResponseData begins
+    """
+
+    signers: SignerSet
+    served: ServedIssuer
+    signer: Signer
+    fast: bool
+    moment: Moment
+    this_update_s: int
+    until_s: int
+    start_der: bytes
+
+
 class Flight:
     """An answer on its way, and everybody who waits for it.
 
@@ -281,6 +300,7 @@ class AnswerPath:
         self._answers: GenerationCache[bytes, Answer] = GenerationCache(half)
         self._flights: dict[bytes, Flight] = {}
         self._nonces = NonceBudget()
+        self._terms_of: dict[int, _Terms] = {}
         self._refusals: dict[tuple[int, str], _Refusal] = {}
         self._date_s = -1
         self._date = b""
@@ -473,10 +493,7 @@ class AnswerPath:
     def _make(self, query: Query, now_s: int) -> Answer | Flight:
         """Sign now if the key is fast and there is time, else join or begin a flight."""
         standing = self._follower.standing
-        served = standing.access.by_id.get(query.issuer_id)
-        if served is None:
-            raise NotAuthoritative(f"issuer {query.issuer_id} is gone")
-        fast = is_fast(self._signer(query.request, served, now_s))
+        fast = self._terms(query, standing, now_s).fast
         if fast and self._desk.has_time():
             return self._sign_here(query)
         cacheable = query.request.cacheable
@@ -557,6 +574,44 @@ class AnswerPath:
             raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
         return signer
 
+    def _terms(self, query: Query, standing: Standing, now_s: int) -> _Terms:
+        """Return the terms on which *query* is answered out of *standing*; most second after second the same.
+
+        Raises: NotAuthoritative, SignerUnavailable, StaleForeignCRL.
+        """
+        _, request, issuer_id = query
+        terms = self._terms_of.get(issuer_id)
+        if (
+            terms is not None
+            and terms.moment.standing is standing
+            and terms.moment.now_s == now_s
+            and terms.signers is self.signers
+            and request.preferred is None
+        ):
+            return terms
+        served = standing.access.by_id.get(issuer_id)
+        if served is None:
+            raise NotAuthoritative(f"issuer {issuer_id} is gone")
+        signer = self._signer(request, served, now_s)
+        this_update_s, until_s = _known_span(served, standing, now_s)
+        produced_at_s = max(now_s, this_update_s)
+        terms = _Terms(
+            signers=self.signers,
+            served=served,
+            signer=signer,
+            fast=is_fast(signer),
+            moment=Moment(now_s, produced_at_s, standing),
+            this_update_s=this_update_s,
+            until_s=min(until_s, signer.not_after_s),
+            start_der=encode_response_start(signer.responder_key_hash, produced_at_s),
+        )
+        if request.preferred is None:
+            if any(other.moment.standing is not standing for other in self._terms_of.values()):
+                # An index that is no longer served must not be kept by what was said out of it.
+                self._terms_of.clear()
+            self._terms_of[issuer_id] = terms
+        return terms
+
     def _draft(self, query: Query) -> Answer:
         """Look everything up and write what is to be signed."""
         _, request, issuer_id = query
@@ -566,16 +621,11 @@ class AnswerPath:
         # The lock binds rows and time together: at thisUpdate the rows were exactly these.
         with self._follower.settled:
             standing = self._follower.standing
-            served = standing.access.by_id.get(issuer_id)
-            if served is None:
-                raise NotAuthoritative(f"issuer {issuer_id} is gone")
+            _, served, signer, _, moment, this_update_s, until_s, start_der = self._terms(
+                query, standing, now_s
+            )
             view = standing.view
             found = [look_up(view, served, certificate) for certificate in certificates]
-        signer = self._signer(request, served, now_s)
-        this_update_s, until_s = _known_span(served, standing, now_s)
-        known_s = standing.time_ms // 1000
-        produced_at_s = max(now_s, this_update_s)
-        moment = Moment(now_s, produced_at_s, standing)
         validity_s = expires_s = _FOR_EVER_S
         never_issued = False
         statuses: list[Status] = []
@@ -587,23 +637,19 @@ class AnswerPath:
             validity_s = min(validity_s, status.validity_s)
             expires_s = min(expires_s, status.until_s)
             never_issued = never_issued or status.never_issued
-        next_update_s = min(known_s + validity_s, signer.not_after_s, until_s)
+        known_s = standing.time_ms // 1000
+        next_update_s = min(known_s + validity_s, until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
         draft = Answer()
-        draft.tbs = encode_response_data(
-            signer.responder_key_hash,
-            produced_at_s,
-            _singles(request, served, statuses, this_update_s, next_update_s),
-            request.nonce,
-            extended_revoke=never_issued,
-        )
+        singles_der = _singles(request, served, statuses, encode_updates(this_update_s, next_update_s))
+        draft.tbs = join_response_data(start_der, singles_der, request.nonce, extended_revoke=never_issued)
         draft.served, draft.signer, draft.issuer_id = served, signer, issuer_id
         draft.seq, draft.mark, draft.era = standing.seq, standing.mark, standing.era
         draft.certificates, draft.found, draft.kinds = certificates, found, kinds
         draft.watched = watched(served, found, certificates)
         # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
-        draft.last_modified_s, draft.next_update_s = produced_at_s, next_update_s
+        draft.last_modified_s, draft.next_update_s = moment.produced_at_s, next_update_s
         draft.expires_s = expires_s = min(next_update_s, expires_s)
         refresh_s = known_s + int(validity_s * (0.5 + _JITTER * random.random()))
         draft.refresh_s = min(refresh_s, expires_s)
@@ -756,26 +802,18 @@ def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[i
     return min(this_update_s, known_s), next_update_s
 
 
-def _singles(
-    request: OCSPRequest,
-    served: ServedIssuer,
-    statuses: list[Status],
-    this_update_s: int,
-    next_update_s: int,
-) -> list[SingleResponse]:
-    """Return one SingleResponse for every certificate, and its SHA-256 twin where the policy says so."""
+def _singles(request: OCSPRequest, served: ServedIssuer, statuses: list[Status], updates_der: bytes) -> bytes:
+    """Return a SingleResponse for every certificate, and its SHA-256 twin where the policy says so."""
     both = served.issuer.both_hashes
-    singles = []
-    for cert_id, status in zip(request.cert_ids, statuses, strict=True):
-        single = SingleResponse(
-            encode_cert_id(*cert_id), status.status_der, this_update_s, next_update_s, status.extensions
-        )
-        singles.append(single)
+    singles_der = b""
+    for cert_id, (status_der, _, _, _, extensions, _) in zip(request.cert_ids, statuses, strict=True):
+        singles_der += join_single_response(encode_cert_id(*cert_id), status_der, updates_der, extensions)
         if both and cert_id.hash_alg == SHA1:
             twin = served.sha256_twin(cert_id)
             if twin not in request.cert_ids:
-                singles.append(single._replace(cert_id_der=encode_cert_id(*twin)))
-    return singles
+                twin_der = encode_cert_id(*twin)
+                singles_der += join_single_response(twin_der, status_der, updates_der, extensions)
+    return singles_der
 
 
 def _has_it(answer: Answer, how: How) -> bool:

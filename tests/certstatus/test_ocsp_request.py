@@ -25,15 +25,24 @@ from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certstatus.cert_id import UNKNOWN_HASH, CertID
-from certstatus.der import integer_content
+from certstatus.cert_id import SHA1, UNKNOWN_HASH, CertID, encode_cert_id
+from certstatus.der import explicit, integer_content, octet_string, sequence
+from certstatus.der import oid as encode_oid
 from certstatus.errors import (
     UNAUTHORIZED,
     MalformedRequest,
     RequestError,
     TooManyCertificates,
 )
-from certstatus.ocsp_request import OCSPRequest, PreferredAlgorithm, encode_request, parse_request
+from certstatus.ocsp_request import (
+    OCSPRequest,
+    PreferredAlgorithm,
+    _read,
+    _read_usual,
+    encode_request,
+    parse_request,
+)
+from certstatus.oid import OCSP_NONCE
 
 _CERTIFICATES_MAX = 20
 
@@ -857,3 +866,38 @@ def test_any_octets_raise_only_request_errors(octets: bytes) -> None:
 def test_what_is_written_is_read_back(cert_ids: list[CertID]) -> None:
     """A request we write asks for the certificates it was made of, and nothing else."""
     assert parse_request(encode_request(cert_ids), 4) == OCSPRequest(tuple(cert_ids))
+
+
+def _usual(serial: bytes, nonce: bytes) -> bytes:
+    cert_id = encode_cert_id(SHA1, b"n" * 20, b"k" * 20, serial)
+    extension = sequence(encode_oid(OCSP_NONCE), octet_string(octet_string(nonce)))
+    return sequence(sequence(sequence(sequence(cert_id)), explicit(2, sequence(extension)) if nonce else b""))
+
+
+@pytest.mark.parametrize("nonce_octets", [0, 8, 16, 20, 32, 64])
+@pytest.mark.parametrize("serial_octets", range(1, 21))
+def test_the_usual_request_is_read_the_short_way(serial_octets: int, nonce_octets: int) -> None:
+    """What nearly every client sends is recognised by its shape, and means what the reader says."""
+    der = _usual(b"\x5a" * serial_octets, b"\xa5" * nonce_octets)
+    found = _read_usual(der)
+    assert found is not None
+    assert found == _read(der, 1)
+
+
+@given(
+    st.integers(1, 21),
+    st.sampled_from([0, 1, 8, 15, 16, 20, 32, 33, 64]),
+    st.sampled_from([0x00, 0x01, 0x7F, 0x80, 0xFF]),
+    st.lists(st.tuples(st.integers(0, 220), st.integers(0, 255)), max_size=2),
+    st.binary(max_size=2),
+)
+def test_the_short_way_never_says_anything_else(
+    serial_octets: int, nonce_octets: int, first: int, changes: list[tuple[int, int]], after: bytes
+) -> None:
+    """Any octet of a usual request changed, or more behind it: the same as the reader, or left to it."""
+    der = bytearray(_usual(bytes([first]) + b"\x5a" * (serial_octets - 1), b"\xa5" * nonce_octets) + after)
+    for at, octet in changes:
+        der[at % len(der)] = octet
+    found = _read_usual(bytes(der))
+    if found is not None:
+        assert found == _read(bytes(der), 1)

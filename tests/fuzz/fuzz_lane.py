@@ -440,7 +440,7 @@ def _converse(world: _VirtualWorld, lane: Lane, plan: Plan) -> Said:
         if waits:
             _settle(loop, transport)
     _settle(loop, transport)
-    waits_for_head = lane._doing.value == "head"
+    waits_for_head = lane._doing == "head"
     if plan.ends:
         transport.end()
         _settle(loop, transport)
