@@ -21,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 help: ## list the targets
 	@echo "make run [PORT=8080] [STATE=var/dev] [WORKERS=n] is where to begin"; echo
 	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z-]+:.*## / && !index(absent, " " $$1 " ") \
-	    { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	    { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # --- set-up: each stamp is newer than what it was made from, so a second run costs nothing --------
 
@@ -125,7 +125,7 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 endif
 
 ifeq ($(wildcard bench/status_check.py),)
-ABSENT += bench bench-plots
+ABSENT += bench bench-plots bench-profile
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
@@ -136,6 +136,11 @@ bench: $(VENV)/bench.stamp ## measure one worker against nginx
 .PHONY: bench-plots
 bench-plots: $(VENV)/bench.stamp ## draw bench/plots from the newest records
 	@$(BIN)/python -m bench.plots $(ARGS)
+
+.PHONY: bench-profile
+bench-profile: $(VENV)/bench.stamp ## see where a worker's time goes, path by path
+	@scripts/debian perf linux-perf strace strace cc gcc
+	@for path in repeated never-seen signed; do $(BIN)/python -m bench.profile_worker --path $$path $(ARGS); done
 endif
 
 # --- keeping ---------------------------------------------------------------------------------------

@@ -38,15 +38,18 @@ _SHARES = (
 
 
 class Demo:
-    """A demo below *folder* with so many workers and people; *config* is added to its configuration."""
+    """A demo below *folder* with so many workers and people.
+
+    *config*: a table of its configuration, name and lines, that is added to what stands there.
+    """
 
     def __init__(self, folder: Path, workers: int = 1, people: int = 2000, config: str = "") -> None:
         self.state = folder / "state"
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.run("init", "--port", str(self.port))
-        with (self.state / "certstatus.toml").open("a") as stream:
-            stream.write(config)
+        file = self.state / "certstatus.toml"
+        file.write_text(_with_table(file.read_text(), config))
         self.run("demo", "--population", str(people))
         self._process = subprocess.Popen(
             self.command("serve", "--workers", str(workers)),
@@ -115,6 +118,12 @@ class Demo:
                 pass
             time.sleep(0.1)
         raise RuntimeError("the installation was not ready after 60 s")
+
+
+def _with_table(text: str, table: str) -> str:
+    """Return a configuration with the lines of *table*, in the table of that name if there is one."""
+    name = table.partition("\n")[0] + "\n"
+    return text.replace(f"\n{name}", f"\n{table}", 1) if table and f"\n{name}" in text else text + table
 
 
 def what(command: str) -> dict[str, Any]:
