@@ -49,7 +49,7 @@ def test_a_file_of_machine_code_has_its_group(file: str, group: str) -> None:
 def test_only_the_loop_and_only_the_innermost_function_count() -> None:
     """A thread that waits is left out; a function that calls another has no share in it."""
     stacks = [
-        "thread (12);run (uvloop/loop.py);Lane.data_received (responder/lane.py);repeat (responder/answer.py) 3",
+        "thread (12);Lane.data_received (responder/lane.py);repeat (responder/answer.py) 3",
         "thread (12);run (uvloop/loop.py);Lane.data_received (responder/lane.py:12) 1",
         'thread (123): "follower";run (responder/follow.py) 96',
     ]
