@@ -1,10 +1,10 @@
 """Bringing a snapshot onto this host: once, whole, and only if it is the one a beat names.
 
 Knows: the file ``<epoch hex>-<seq>.idx`` and its manifest beside it; taking the chunks from
-Valkey one by one, each checked against the manifest, whose hash stands in a verified beat;
-a lock so that the workers of a host fetch it once between them.  A file that is there is
-read and checked whole before it is used (about 1 s per GB): it may be an older version's
-leftovers or damaged, and the pages are needed anyway.
+Valkey, each checked against the manifest, whose hash stands in a verified beat, the next ones on
+their way while these are hashed and written; a lock so that the workers of a host fetch it once
+between them.  A file that is there is read and checked whole before it is used (about 1 s per GB):
+it may be an older version's leftovers or damaged.  Once between all of them, too (``checked_mark``).
 Does not know: when a snapshot is needed, or what is in it.
 """
 
@@ -14,8 +14,10 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -25,9 +27,12 @@ from certstatus.errors import SnapshotError
 from certstatus.feed_keys import FeedKeys
 from certstatus.index import Snapshot
 from certstatus.snapshot import CHUNK_BYTES, Manifest, read_manifest
+from responder.checked_mark import MARK_SUFFIX, identity, is_marked, mark
 
 SUFFIX = ".idx"
 _MANIFEST_SUFFIX = ".manifest"
+# In one request of Valkey; twice as many are in memory.
+_CHUNKS_AT_ONCE = 4
 
 
 def load_snapshot(
@@ -46,12 +51,13 @@ def load_snapshot(
         if (manifest.epoch, manifest.seq) != (epoch.hex(), pointer.generation):
             raise SnapshotError(f"the manifest of {path.name} is of another snapshot")
         if not path.exists():
-            _fetch(client, keys, manifest, path)
+            _fetch(client, keys, manifest, path, pointer.sha256)
             _drop_older(folder, path)
-    if not _is_whole(path, manifest):
-        path.unlink(missing_ok=True)
-        raise SnapshotError(f"{path.name} differs from its manifest; it was removed")
-    snapshot = Snapshot(path)
+        elif not _is_whole(path, manifest, pointer.sha256):
+            path.unlink(missing_ok=True)
+            raise SnapshotError(f"{path.name} differs from its manifest; it was removed")
+        # Under the lock: nobody puts another file in its place between looking and mapping.
+        snapshot = Snapshot(path)
     if snapshot.head.epoch != epoch or snapshot.head.seq != pointer.generation:
         raise SnapshotError(f"{path.name} says it is another snapshot")
     return snapshot
@@ -85,30 +91,64 @@ def _manifest(client: redis.Redis, keys: FeedKeys, pointer: Pointer, path: Path)
     return manifest
 
 
-def _fetch(client: redis.Redis, keys: FeedKeys, manifest: Manifest, path: Path) -> None:
+def _fetch(
+    client: redis.Redis, keys: FeedKeys, manifest: Manifest, path: Path, manifest_sha256: bytes
+) -> None:
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with neighbour.open("wb") as file:
-            for number, sha256 in enumerate(manifest.chunks):
-                chunk = client.get(keys.chunk(manifest.seq, number))
-                if not isinstance(chunk, bytes) or hashlib.sha256(chunk).hexdigest() != sha256:
+        with open(neighbour, "wb", opener=_for_us_alone) as file:
+            for number, chunk in enumerate(_chunks(client, keys, manifest)):
+                if (
+                    not isinstance(chunk, bytes)
+                    or hashlib.sha256(chunk).hexdigest() != manifest.chunks[number]
+                ):
                     raise SnapshotError(f"snapshot {manifest.seq}: chunk {number} is not the manifest's")
                 file.write(chunk)
             if file.tell() != manifest.size:
                 raise SnapshotError(f"snapshot {manifest.seq}: {file.tell()} bytes, not {manifest.size}")
             file.flush()
             os.fsync(file.fileno())
-        neighbour.rename(path)
+            neighbour.rename(path)
+            mark(path, file.fileno(), manifest_sha256)
     finally:
         neighbour.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
-def _is_whole(path: Path, manifest: Manifest) -> bool:
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _chunks(client: redis.Redis, keys: FeedKeys, manifest: Manifest) -> Iterator[object]:
+    """Yield the chunks in order, as they come: several in one request, and the next request under way
+    while these are looked at, so that neither the network nor this side waits for the other."""
+    names = [keys.chunk(manifest.seq, number) for number in range(len(manifest.chunks))]
+    any_client: Any = client
+    with ThreadPoolExecutor(1, "chunks") as ahead:
+        coming = ahead.submit(any_client.mget, names[:_CHUNKS_AT_ONCE])
+        for start in range(_CHUNKS_AT_ONCE, len(names) + _CHUNKS_AT_ONCE, _CHUNKS_AT_ONCE):
+            found = coming.result()
+            if start < len(names):
+                coming = ahead.submit(any_client.mget, names[start : start + _CHUNKS_AT_ONCE])
+            yield from found
+
+
+def _is_whole(path: Path, manifest: Manifest, manifest_sha256: bytes) -> bool:
+    """Say whether the file is what the manifest says, by reading it unless that was done already."""
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != manifest.size:
+        descriptor = file.fileno()
+        before = identity(descriptor)
+        if os.fstat(descriptor).st_size != manifest.size:
             return False
-        return all(hashlib.sha256(file.read(CHUNK_BYTES)).hexdigest() == chunk for chunk in manifest.chunks)
+        if is_marked(path, descriptor, manifest_sha256):
+            return True
+        for chunk in manifest.chunks:
+            if hashlib.sha256(file.read(CHUNK_BYTES)).hexdigest() != chunk:
+                return False
+        if identity(descriptor) != before:
+            return False
+        mark(path, descriptor, manifest_sha256)
+        return True
 
 
 def _drop_older(folder: Path, path: Path) -> None:
@@ -125,3 +165,4 @@ def _drop_older(folder: Path, path: Path) -> None:
     for _, other in sorted(older)[:-1]:
         other.unlink(missing_ok=True)
         other.with_suffix(_MANIFEST_SUFFIX).unlink(missing_ok=True)
+        other.with_suffix(MARK_SUFFIX).unlink(missing_ok=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,15 +19,9 @@ from certstatus.beat import NOTHING, Pointer
 from certstatus.changes import fingerprint
 from certstatus.errors import SnapshotError
 from certstatus.index import Snapshot
-from certstatus.snapshot import (
-    CHUNK_BYTES,
-    GOOD,
-    REVOKED,
-    IndexRow,
-    IssuerChanges,
-    make_manifest,
-    write_snapshot,
-)
+from certstatus.snapshot import CHUNK_BYTES, GOOD, REVOKED, make_manifest, pack_meta
+from certstatus.snapshot_writer import IssuerHead, RowBlock, new_snapshot
+from responder.checked_mark import identity
 from responder.fetch_snapshot import load_snapshot
 
 NOW_MS = 1_900_000_000_000
@@ -127,33 +125,152 @@ def test_a_file_cut_short_is_removed_and_fetched_anew(writer: FeedWriter, tmp_pa
     assert load_it(writer, tmp_path).head.seq == 4
 
 
-def test_many_workers_fetch_once(
-    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, tmp_path: Path
-) -> None:
-    """Workers that start together read each chunk from Valkey once between them."""
+@pytest.fixture
+def big(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, tmp_path: Path) -> FeedWriter:
+    """A publisher with a snapshot of several chunks."""
     writer = FeedWriter(valkey, publisher_key, NOW_MS)
-    rows = {
-        print_of: IndexRow(print_of, 30_000, GOOD, 0xFF, 0)
-        for print_of in (n.to_bytes(12, "big") for n in range(3 * CHUNK_BYTES // 16))
-    }
+    rows = 10 * CHUNK_BYTES // 16
+    none = np.zeros(rows, dtype=np.uint32)
     path = tmp_path / "big.idx"
-    write_snapshot(path, writer.epoch, 7, NOW_MS, bytes(32), {1: IssuerChanges(rows)})
+    with new_snapshot(path, writer.epoch, 7, NOW_MS, bytes(32), [IssuerHead(1)]) as table:
+        table.add(
+            RowBlock(np.arange(rows, dtype=np.uint64), none, none + pack_meta(30_000, GOOD, 0xFF), none, none)
+        )
+        table.end_issuer()
     content = path.read_bytes()
     for number, at in enumerate(range(0, len(content), CHUNK_BYTES)):
         valkey.set(writer.keys.chunk(7, number), content[at : at + CHUNK_BYTES])
     text = make_manifest(path).encode()
     valkey.set(writer.keys.manifest(7), text)
-    pointer = Pointer(7, hashlib.sha256(text).digest())
+    writer.snapshot = Pointer(7, hashlib.sha256(text).digest())
+    return writer
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """Where the host keeps its snapshots."""
     folder = tmp_path / "host"
     folder.mkdir()
-    valkey.config_resetstat()
+    return folder
+
+
+def test_many_workers_fetch_once(big: FeedWriter, tmp_path: Path, host: Path) -> None:
+    """Workers that start together read each chunk from Valkey once between them."""
+    content = (tmp_path / "big.idx").read_bytes()
+    big.client.config_resetstat()
     with ThreadPoolExecutor(4) as threads:
-        loaded = list(threads.map(lambda _: load_it(writer, folder, pointer), range(4)))
+        loaded = list(threads.map(lambda _: load_it(big, host), range(4)))
     assert [snapshot.head.seq for snapshot in loaded] == [7] * 4
     chunks = -(-len(content) // CHUNK_BYTES)
-    assert chunks > 3
-    assert writer.client.info("commandstats")["cmdstat_get"]["calls"] == chunks + 1
-    assert (folder / f"{writer.epoch.hex()}-7.idx").read_bytes() == content
+    assert chunks > 8
+    assert big.client.info("stats")["keyspace_hits"] == chunks + 1
+    assert (host / f"{big.epoch.hex()}-7.idx").read_bytes() == content
+
+
+@pytest.mark.parametrize("missing", [0, 3, 4, 9, 10])
+def test_any_chunk_may_be_missing(big: FeedWriter, host: Path, missing: int) -> None:
+    """Whichever chunk is gone, of whichever request, nothing is kept and the next attempt succeeds."""
+    name = big.keys.chunk(7, missing)
+    chunk = big.client.get(name)
+    assert chunk
+    big.client.delete(name)
+    with pytest.raises(SnapshotError, match=f"chunk {missing} "):
+        load(big, host)
+    assert not [path for path in host.iterdir() if ".idx" in path.name]
+    big.client.set(name, chunk)
+    assert load_it(big, host).head.seq == 7
+
+
+# --- whole once is whole --------------------------------------------------------------------------------
+
+
+def _octets_read(act: Callable[[], object]) -> int:
+    """How much this process reads from files and sockets while *act* runs."""
+
+    def so_far() -> int:
+        return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
+
+    before = so_far()
+    act()
+    return so_far() - before
+
+
+def test_a_file_is_read_once_however_many_workers_open_it(big: FeedWriter, host: Path) -> None:
+    """What was hashed on its way here is not read again; what was found here is read by the first one."""
+    size = load_it(big, host).path.stat().st_size
+    assert _octets_read(lambda: load_it(big, host)) < size // 10
+    (mark,) = host.glob("*.checked")
+    mark.unlink()
+    assert _octets_read(lambda: load_it(big, host)) >= size
+    assert _octets_read(lambda: load_it(big, host)) < size // 10
+
+
+def _write_one_octet(path: Path) -> None:
+    found = path.stat()
+    with path.open("r+b") as file:
+        file.seek(5000)
+        octet = file.read(1)
+        file.seek(5000)
+        file.write(bytes([octet[0] ^ 1]))
+    # As a restored or copied file has them: only the ctime gives it away.
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_a_file_written_to_since_is_not_believed(big: FeedWriter, host: Path) -> None:
+    """One altered octet, size and mtime as before: it is read again, found out and removed."""
+    path = load_it(big, host).path
+    _write_one_octet(path)
+    with pytest.raises(SnapshotError, match="differs from its manifest"):
+        load(big, host)
+    assert not path.exists()
+
+
+def test_another_file_in_its_place_is_not_believed(big: FeedWriter, host: Path) -> None:
+    """The mark is of one file, not of a name."""
+    path = load_it(big, host).path
+    content = bytearray(path.read_bytes())
+    content[5000] ^= 1
+    other = path.with_suffix(".other")
+    other.write_bytes(content)
+    other.rename(path)
+    with pytest.raises(SnapshotError, match="differs from its manifest"):
+        load(big, host)
+
+
+@pytest.mark.parametrize("wrong", ["boot", "manifest", "file", "mode", "link", "nothing"])
+def test_a_mark_that_does_not_fit_is_not_believed(big: FeedWriter, host: Path, wrong: str) -> None:
+    """From before the machine's restart, of another manifest or file, or one that others could write."""
+    path = load_it(big, host).path
+    _write_one_octet(path)
+    (found,) = host.glob("*.checked")
+    content = json.loads(found.read_bytes())
+    with path.open("rb") as file:
+        # Right in every way but one: what would be believed if that were right, too.
+        content["file"] = list(identity(file.fileno()))
+    found.write_text(json.dumps(content))
+    assert load(big, host)
+    if wrong in ("boot", "manifest"):
+        content[wrong] = "0" * len(content[wrong])
+    elif wrong == "file":
+        content["file"][4] -= 1
+    found.write_text("" if wrong == "nothing" else json.dumps(content))
+    if wrong == "mode":
+        found.chmod(0o666)
+    elif wrong == "link":
+        found.rename(host / "elsewhere")
+        found.symlink_to(host / "elsewhere")
+    with pytest.raises(SnapshotError, match="differs from its manifest"):
+        load(big, host)
+
+
+def test_a_file_that_others_may_write_is_read_each_time(big: FeedWriter, host: Path) -> None:
+    """No mark helps a file with such a mode."""
+    path = load_it(big, host).path
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o620)
+    size = path.stat().st_size
+    assert _octets_read(lambda: load_it(big, host)) >= size
+    assert _octets_read(lambda: load_it(big, host)) >= size
 
 
 def test_older_snapshots_do_not_pile_up(writer: FeedWriter, tmp_path: Path) -> None:
@@ -165,5 +282,6 @@ def test_older_snapshots_do_not_pile_up(writer: FeedWriter, tmp_path: Path) -> N
         writer.issue(n)
         writer.make_snapshot(tmp_path)
         load(writer, folder)
-    assert sorted(int(path.stem.partition("-")[2]) for path in folder.glob("*.idx")) == [5, 6]
+    for suffix in ("idx", "manifest", "checked"):
+        assert sorted(int(path.stem.partition("-")[2]) for path in folder.glob(f"*.{suffix}")) == [5, 6]
     assert state_of(first, 1) == GOOD
