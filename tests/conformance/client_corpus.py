@@ -1,4 +1,4 @@
-"""Requests octet for octet as real clients send them, from client_corpus.toml, about any certificate."""
+"""Requests octet for octet as real clients send them, from bench/real_clients.toml, about any certificate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from request_octets import (
     with_extensions,
 )
 
-_FILE = Path(__file__).with_suffix(".toml")
+# The load test sends them too, and makes them by itself.
+_FILE = Path(__file__).parents[2] / "bench" / "real_clients.toml"
 _HASHES = {"sha1": SHA1_OID, "sha256": SHA256_OID}
 
 

@@ -9,6 +9,8 @@ from client_corpus import CLIENTS, RealClient
 from demo_service import Service, never_issued
 from wire_client import Wire
 
+from bench.real_clients import ClientPreparer, real_clients
+
 
 @pytest.mark.parametrize(
     "client",
@@ -36,3 +38,16 @@ def test_a_real_client_gets_what_it_can_read(wire: Wire, auth: Service, client: 
             if not stays:
                 assert one.is_closed(2)
                 one.socket.close()
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])
+def test_the_load_test_sends_the_same_octets(auth: Service, client: RealClient) -> None:
+    """What operators load their responders with is, segment by segment, what the clients send."""
+    twin = next(item for item in real_clients() if item.name == client.name)
+    preparer = ClientPreparer(twin, auth.ca, "ocsp.test", 8080)
+    serial, nonce = never_issued(), secrets.token_bytes(client.nonce_octets)
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+    sent = preparer.question([octets], nonce)
+    assert [piece for piece in sent[:2] if piece] == client.split(auth, serial, nonce, "ocsp.test", 8080)
+    assert sent.nonce == nonce
+    assert preparer.keeps == (client.head[0].endswith("1.1") and "Connection: close" not in client.head)
