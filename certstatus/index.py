@@ -15,6 +15,8 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_left
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,12 @@ from certstatus.snapshot import (
     apply_change,
     read_head,
 )
+
+# What stands in an overlay: (issuer_id, fingerprint) -> (row, seq of the change that made it).
+Entry = tuple[tuple[int, bytes], tuple[IndexRow, int]]
+
+# Gone through in about half a millisecond.
+_LOT = 2000
 
 _split = struct.Struct(">QI").unpack
 
@@ -186,10 +194,18 @@ class View:
                 row = apply_change(change, before)
             self.overlay[change.issuer_id, change.fingerprint] = (row, change.seq)
 
-    def moved_to(self, snapshot: Snapshot) -> View:
-        """Return the same state over a later *snapshot*: only changes beyond it stay in the overlay."""
+    def moved_to(self, snapshot: Snapshot, after_lot: Callable[[list[Entry]], None] | None = None) -> View:
+        """Return the same state over a later *snapshot*: only changes beyond it stay in the overlay.
+
+        For the writer.  *after_lot* is called with every few entries gone through, for whoever must not
+        keep the interpreter to itself for as long as all of them take.
+        """
         view = View(snapshot)
         seq = snapshot.head.seq
-        view.overlay = {key: item for key, item in self.overlay.items() if item[1] > seq}
+        entries = iter(self.overlay.items())
+        while lot := list(islice(entries, _LOT)):
+            view.overlay.update(entry for entry in lot if entry[1][1] > seq)
+            if after_lot is not None:
+                after_lot(lot)
         view.events |= self.events
         return view

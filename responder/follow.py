@@ -19,8 +19,10 @@ Does not know: HTTP, signing, caches.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +37,7 @@ from certstatus.documents import open_document
 from certstatus.entitlements import Entitlements, read_entitlements
 from certstatus.errors import CertStatusError, FeedError
 from certstatus.feed_keys import BEAT_FIELD, FeedKeys, epoch_key
-from certstatus.index import Snapshot, View
+from certstatus.index import Entry, Snapshot, View
 from certstatus.issuer_table import Issuer, read_issuer_table
 from certstatus.leases import WorkerAck, read_seen
 from certstatus.valkey import connect
@@ -48,6 +50,8 @@ READ_COUNT = 2000
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 1.0
 _SNAPSHOT_RETRY_S = 10.0
+# Long enough to let the loop's thread run, which waits for the interpreter.
+_BREATH_S = 0.0001
 _EPOCH_ORDER_BYTES = 8
 
 
@@ -407,7 +411,8 @@ class Follower(threading.Thread):
         if snapshot is None or not before.snapshot.generation < snapshot.head.seq <= before.seq:
             return
         # Before the lock is taken: only this thread changes a view, and many changes take some milliseconds.
-        view = before.view.moved_to(snapshot)
+        left: list[list[Entry]] = []
+        view = before.view.moved_to(snapshot, partial(_take_breath, left))
         with self.settled:
             self.standing = replace(
                 before,
@@ -416,6 +421,17 @@ class Follower(threading.Thread):
                 mark=before.mark + 1,
                 era=before.era + 1,
             )
+        # An overlay that is let go of at once frees 200,000 entries in one go, and keeps the loop from its
+        # work for 20 ms; held by the lots, they go a few at a time.
+        del before
+        while left:
+            left.pop()
+            time.sleep(_BREATH_S)
+
+
+def _take_breath(left: list[list[Entry]], lot: list[Entry]) -> None:
+    left.append(lot)
+    time.sleep(_BREATH_S)
 
 
 class _SnapshotLoad(threading.Thread):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from certstatus import snapshot as snapshots
 from certstatus.changes import NO_FINGERPRINT, Change, ChangeKind, pack_change, unpack_change
 from certstatus.errors import SnapshotError
-from certstatus.index import Snapshot, View
+from certstatus.index import Entry, Snapshot, View
 from certstatus.snapshot import (
     GOOD,
     HELD,
@@ -219,6 +219,28 @@ def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
     row = moved.look_up(1, MARKS[0])
     assert row is not None
     assert row.state == REVOKED
+
+
+def test_a_large_overlay_moves_a_few_entries_at_a_time(tmp_path: Path) -> None:
+    """Whoever moves it gets a turn after every few entries, each once, and has what they all say."""
+    path = tmp_path / "x.idx"
+    write_snapshot(path, bytes(16), 3000, 0, bytes(32), fold_changes([_issued(1, MARKS[0])], None))
+    view = View(None)
+    for seq in range(1, 9001):
+        view.apply(_issued(seq, seq.to_bytes(12, "big")))
+    turns: list[int] = []
+    seen: dict[tuple[int, bytes], object] = {}
+
+    def after(lot: list[Entry]) -> None:
+        turns.append(len(lot))
+        seen.update(lot)
+
+    moved = view.moved_to(Snapshot(path), after)
+    assert sum(turns) == 9000
+    assert max(turns) <= 2000
+    assert seen == view.overlay
+    assert moved.overlay == {key: item for key, item in view.overlay.items() if item[1] > 3000}
+    assert len(moved.overlay) == 6000
 
 
 def test_a_day_that_does_not_fit_is_never_taken_for_a_state(tmp_path: Path) -> None:
