@@ -23,13 +23,12 @@ from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 
 from bench.findings import together
 from bench.objectives import Objectives, judge
-from bench.population import Population
+from bench.population import REVOKED_LOG, Population
 from bench.preflight import NotReady, check, check_crls, tls_context
 from bench.raw_connection import Place
 from bench.raw_user import GOOD_AFTER_ALL, StatusUser, Target
 from bench.revoked_meanwhile import RevokedMeanwhile
 
-REVOKED_LOG = "revoked.log"
 _TICK_S = 0.05
 _WATCH_S = 1.0
 _PEAK_S = 60.0

@@ -28,6 +28,8 @@ from cryptography import x509
 GOOD = "good"
 REVOKED = "revoked"
 UNKNOWN = "unknown"
+# Beside the list: what was revoked since it was written (``revoked_meanwhile``).
+REVOKED_LOG = "revoked.log"
 SERIAL_OCTETS = 16
 # How many ranks of a Zipf distribution are told apart; the rest is its tail, taken uniformly.
 _ZIPF_RANKS = 100_000

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OPTIONAL = {
     "bench": "bench/status_check.py",
+    "bench-load": "bench/status_check.py",
     "fault-runs": "tests/faults",
     "fuzz": "tests/fuzz",
     "interop": "tests/interop",
