@@ -125,13 +125,17 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 endif
 
 ifeq ($(wildcard bench/status_check.py),)
-ABSENT += bench bench-plots bench-profile
+ABSENT += bench bench-load bench-plots bench-profile
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
 	@scripts/debian nginx nginx-light
 	@scripts/debian wrk wrk
 	@$(BIN)/python -m bench.status_check $(ARGS)
+
+.PHONY: bench-load
+bench-load: $(VENV)/bench.stamp ## load what `make run` serves, judge its answers (ARGS='--run-time 1m Cold')
+	@$(BIN)/python -m bench.load_here --state $(STATE) $(ARGS)
 
 .PHONY: bench-plots
 bench-plots: $(VENV)/bench.stamp ## draw bench/plots from the newest records

@@ -75,9 +75,7 @@ def main() -> None:
         print(f"not begun: {exc.url}: HTTP {exc.code}: it is not ready")
         sys.exit(_EXIT_NOT_BEGUN)
     except OSError as exc:
-        print(
-            f"not begun: nobody answers ({exc}): start it in another terminal, make run STATE={arguments.state}"
-        )
+        print(f"not begun: nobody answers ({exc}); in another terminal: make run STATE={arguments.state}")
         sys.exit(_EXIT_NOT_BEGUN)
     print(f"{url}, {written} certificates of {service}", flush=True)
     words = locust_words(arguments.state, service, url, more)
