@@ -60,7 +60,7 @@ from certstatus.errors import (
     StaleForeignCRL,
     StaleIndex,
 )
-from certstatus.ocsp_request import OCSPRequest, encode_request, parse_request
+from certstatus.ocsp_request import OCSPRequest, encode_request, parse_request, read_usual_request
 from certstatus.ocsp_response import (
     encode_response_start,
     encode_updates,
@@ -149,9 +149,9 @@ class Limits(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A request that has been read: its octets, by which it is known again, and what they ask of whom."""
+    """A request that has been read: by what it is known again, and what it asks of whom."""
 
-    der: bytes
+    key: bytes
     request: OCSPRequest
     issuer_id: int
 
@@ -370,15 +370,18 @@ class AnswerPath:
                 issuer_id = answer.issuer_id
                 row = self._entitled_row(asker, issuer_id, standing, now_s)
                 if now_s >= answer.refresh_s:
-                    request = parse_request(request_der, self.limits.certificates_max)
-                    answer = self._refreshed(Query(request_der, request, issuer_id), answer, now_s)
-                self._note("cached")
-                return self._give(asker, row, answer, how, now_s, is_repeated=True)
-            request = parse_request(request_der, self.limits.certificates_max)
-            issuer_id = _issuer_of(request, standing.access).issuer.issuer_id
-            self._entitled_row(asker, issuer_id, standing, now_s)
-            query = Query(request_der, request, issuer_id)
-            if request.cacheable or self._nonces.take(
+                    answer = self._refreshed(self._read(request_der, standing), answer, now_s)
+                return self._give_again(asker, row, answer, how, now_s)
+            query = self._read(request_der, standing)
+            issuer_id = query.issuer_id
+            row = self._entitled_row(asker, issuer_id, standing, now_s)
+            # Written in another way than most write it, what is asked may be known all the same.
+            answer = None if query.key == request_der else self._known(query.key, standing, now_s)
+            if answer is not None:
+                if now_s >= answer.refresh_s:
+                    answer = self._refreshed(query, answer, now_s)
+                return self._give_again(asker, row, answer, how, now_s)
+            if query.request.cacheable or self._nonces.take(
                 asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s
             ):
                 made = self._make(query, now_s)
@@ -427,6 +430,16 @@ class AnswerPath:
             raise NotEntitled("nobody who may ask")
         return asker
 
+    def _read(self, request_der: bytes, standing: Standing) -> Query:
+        """Parse, and find which issuer is asked about."""
+        key = request_der
+        request = read_usual_request(request_der)
+        if request is None:
+            request = parse_request(request_der, self.limits.certificates_max)
+            if request.cacheable:
+                key = _shared_key(request)
+        return Query(key, request, _issuer_of(request, standing.access).issuer.issuer_id)
+
     def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
         row = self._askers.row(asker, issuer_id, standing, now_s)
         if row is None:
@@ -462,7 +475,7 @@ class AnswerPath:
         self._note("nonce_ignored")
         request = query.request._replace(nonce=None, signed=False)
         query = Query(_shared_key(request), request, query.issuer_id)
-        answer = self._known(query.der, standing, now_s)
+        answer = self._known(query.key, standing, now_s)
         if answer is None:
             return self._make(query, now_s)
         return answer if now_s < answer.refresh_s else self._refreshed(query, answer, now_s)
@@ -498,7 +511,7 @@ class AnswerPath:
             return self._sign_here(query)
         cacheable = query.request.cacheable
         if cacheable:
-            flight = self._flights.get(query.der)
+            flight = self._flights.get(query.key)
             # One that has looked up already may be joined only if nothing has changed since.
             if flight is not None and (flight.draft is None or flight.draft.mark == standing.mark):
                 return flight
@@ -508,7 +521,7 @@ class AnswerPath:
         else:
             self._fly_on_thread(flight)
         if cacheable:
-            self._flights[query.der] = flight
+            self._flights[query.key] = flight
         return flight
 
     def _sign_here(self, query: Query) -> Answer:
@@ -549,9 +562,9 @@ class AnswerPath:
         flight.draft = draft
 
     def _land(self, flight: Flight, result: Answer | CertStatusError) -> None:
-        der = flight.query.der
-        if self._flights.get(der) is flight:
-            del self._flights[der]
+        key = flight.query.key
+        if self._flights.get(key) is flight:
+            del self._flights[key]
         waiting, flight.waiting = flight.waiting, []
         for deliver in waiting:
             try:
@@ -673,7 +686,7 @@ class AnswerPath:
         self._note("signed")
         draft.signed(body, standing)
         if query.request.cacheable:
-            self._answers.put(query.der, draft, draft.size + len(query.der))
+            self._answers.put(query.key, draft, draft.size + len(query.key))
         return True
 
     # --- giving --------------------------------------------------------------------------------------
@@ -686,10 +699,18 @@ class AnswerPath:
         row = self._entitled_row(asker, answer.issuer_id, standing, now_ms // 1000)
         return self._give(asker, row, answer, how, now_ms // 1000)
 
-    def _give(
-        self, asker: Asker, row: int, answer: Answer, how: How, now_s: int, *, is_repeated: bool = False
-    ) -> bytes:
-        """Count, then write; keep what was asked again for those who ask it byte for byte."""
+    def _give_again(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:
+        """Give an answer that others were given, and keep it for whoever asks it byte for byte."""
+        self._note("cached")
+        message = how.message
+        is_whole = not how.head_only and how.if_none_match is None
+        if message is not None and is_whole and len(message) <= _MEMO_MESSAGE_MAX:
+            end = wire.END if how.keep_alive else wire.CLOSE_END
+            self._memo.put(message, (answer, end), len(message) + answer.size)
+        return self._give(asker, row, answer, how, now_s)
+
+    def _give(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:
+        """Count, then write."""
         cells = asker.cells
         end = wire.END if how.keep_alive else wire.CLOSE_END
         head, body = answer.head, answer.body
@@ -702,9 +723,6 @@ class AnswerPath:
         else:
             for kind in answer.kinds:
                 cells[row + kind] += 1
-            message = how.message
-            if message is not None and is_repeated and len(message) <= _MEMO_MESSAGE_MAX:
-                self._memo.put(message, (answer, end), len(message) + answer.size)
         return b"".join(
             (head, wire.seconds(answer.refresh_s - now_s), answer.middle, wire.http_date(now_s), end, body)
         )
@@ -776,9 +794,10 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
 
 
 def _shared_key(request: OCSPRequest) -> bytes:
-    """Return the octets of a request for the same certificates that asks for nothing else.
+    """Return what all requests have in common that may be given the same answer, however they are written.
 
-    Behind them what it prefers, which makes them no request that anybody can send.
+    The octets of one that asks for nothing else; behind them what it prefers, which makes them no
+    request that anybody can send.
     """
     der = encode_request(request.cert_ids)
     return der if request.preferred is None else der + repr(request.preferred).encode()

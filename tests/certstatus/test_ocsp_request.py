@@ -37,10 +37,9 @@ from certstatus.errors import (
 from certstatus.ocsp_request import (
     OCSPRequest,
     PreferredAlgorithm,
-    _read,
-    _read_usual,
     encode_request,
     parse_request,
+    read_usual_request,
 )
 from certstatus.oid import OCSP_NONCE
 
@@ -879,9 +878,10 @@ def _usual(serial: bytes, nonce: bytes) -> bytes:
 def test_the_usual_request_is_read_the_short_way(serial_octets: int, nonce_octets: int) -> None:
     """What nearly every client sends is recognised by its shape, and means what the reader says."""
     der = _usual(b"\x5a" * serial_octets, b"\xa5" * nonce_octets)
-    found = _read_usual(der)
+    found = read_usual_request(der)
     assert found is not None
-    assert found == _read(der, 1)
+    assert found == parse_request(der, 1)
+    assert (encode_request(found.cert_ids) == der) is (nonce_octets == 0)
 
 
 @given(
@@ -898,6 +898,6 @@ def test_the_short_way_never_says_anything_else(
     der = bytearray(_usual(bytes([first]) + b"\x5a" * (serial_octets - 1), b"\xa5" * nonce_octets) + after)
     for at, octet in changes:
         der[at % len(der)] = octet
-    found = _read_usual(bytes(der))
+    found = read_usual_request(bytes(der))
     if found is not None:
-        assert found == _read(bytes(der), 1)
+        assert found == parse_request(bytes(der), 1)
