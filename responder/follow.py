@@ -422,15 +422,21 @@ class Follower(threading.Thread):
                 era=before.era + 1,
             )
         # An overlay that is let go of at once frees 200,000 entries in one go, and keeps the loop from its
-        # work for 20 ms; held by the lots, they go a few at a time.
+        # work for 20 ms; held by the lots, they go a few at a time.  A map takes as long.
+        if before.view.snapshot is not None:
+            before.view.snapshot.forget_pages(_breathe)
         del before
         while left:
             left.pop()
-            time.sleep(_BREATH_S)
+            _breathe()
 
 
 def _take_breath(left: list[list[Entry]], lot: list[Entry]) -> None:
     left.append(lot)
+    _breathe()
+
+
+def _breathe() -> None:
     time.sleep(_BREATH_S)
 
 

@@ -221,6 +221,20 @@ def test_a_moved_view_keeps_only_what_is_later(tmp_path: Path) -> None:
     assert row.state == REVOKED
 
 
+def test_a_snapshot_without_its_pages_says_the_same(tmp_path: Path) -> None:
+    """Whoever still holds one that is on its way out is answered as before."""
+    path = tmp_path / "x.idx"
+    changes = [_issued(1, MARKS[0]), _issued(2, MARKS[1]), _revoked(3, MARKS[1])]
+    write_snapshot(path, bytes(16), 3, 0, bytes(32), fold_changes(changes, None))
+    snapshot = Snapshot(path)
+    before = [snapshot.look_up(1, mark) for mark in MARKS]
+    pieces: list[int] = []
+    snapshot.forget_pages(lambda: pieces.append(1))
+    assert pieces == [1]
+    assert [snapshot.look_up(1, mark) for mark in MARKS] == before
+    assert [row.state for row in before if row is not None] == [GOOD, REVOKED]
+
+
 def test_a_large_overlay_moves_a_few_entries_at_a_time(tmp_path: Path) -> None:
     """Whoever moves it gets a turn after every few entries, each once, and has what they all say."""
     path = tmp_path / "x.idx"

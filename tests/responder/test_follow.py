@@ -120,8 +120,14 @@ def test_it_starts_from_a_snapshot_and_the_changes_since(scene: Scene, tmp_path:
     scene.writer.issue(4)
     with scene.fresh_follower() as follower:
         assert [scene.state_of(follower, n) for n in (1, 2, 3, 4, 5)] == [GOOD, REVOKED, GOOD, GOOD, None]
-        # Loaded before the beat that names it, it comes in a moment later.
-        wait_until(lambda: len(follower.standing.view.overlay) == 2)
+        # Loaded before the beat that names it, it comes in with a beat a moment later.
+
+        def moved() -> bool:
+            scene.beat()
+            time.sleep(0.02)
+            return len(follower.standing.view.overlay) == 2
+
+        wait_until(moved)
         assert [scene.state_of(follower, n) for n in (1, 2, 3, 4, 5)] == [GOOD, REVOKED, GOOD, GOOD, None]
 
 
