@@ -125,7 +125,7 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 endif
 
 ifeq ($(wildcard bench/status_check.py),)
-ABSENT += bench bench-load bench-plots bench-profile
+ABSENT += bench bench-load bench-results bench-profile
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure one worker against nginx
@@ -137,9 +137,10 @@ bench: $(VENV)/bench.stamp ## measure one worker against nginx
 bench-load: $(VENV)/bench.stamp ## load what `make run` serves, judge its answers (ARGS='--run-time 1m Cold')
 	@$(BIN)/python -m bench.load_here --state $(STATE) $(ARGS)
 
-.PHONY: bench-plots
-bench-plots: $(VENV)/bench.stamp ## draw bench/plots from the newest records
-	@$(BIN)/python -m bench.plots $(ARGS)
+.PHONY: bench-results
+bench-results: $(VENV)/bench.stamp ## plots and tables of bench/RESULTS.md from the newest records
+	@$(BIN)/python -m bench.plots
+	@$(BIN)/python -m bench.render
 
 .PHONY: bench-profile
 bench-profile: $(VENV)/bench.stamp ## see where a worker's time goes, path by path

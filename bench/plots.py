@@ -3,28 +3,24 @@
     python -m bench.plots [--results bench/results] [--out bench/plots]
 
 Cost of each path against its yardstick, with what must be reached and what is aimed at; latency
-against load.  Of several records of a kind the newest is drawn.
+against load; cost against the size of the index.  Of several records of a kind the newest is drawn.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
+from bench.records import flat, index_sizes, newest, read_record
 from bench.results import Results, read_results
 
 _LOWEST_MS = 0.01
-
-
-def newest(folder: Path, pattern: str) -> Path | None:
-    """Return the record of this kind that was written last; None if there is none."""
-    found = sorted(folder.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name))
-    return found[-1] if found else None
+# How the name of a figure ends -> what its panel is called.
+_UNITS = {"_us": "µs", "_ms": "ms", "_s": "s", "bytes": "bytes"}
 
 
 def draw_paths(results: Results, file: Path) -> None:
@@ -62,6 +58,38 @@ def draw_latency(record: dict[str, Any], file: Path) -> None:
     _save(figure, file)
 
 
+def unit_of(name: str) -> str | None:
+    """Return which panel the figure *name* belongs to; None: to none."""
+    if name.endswith("_per_s"):
+        return "a second"
+    if "bytes_per_" in name:
+        return "bytes each"
+    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), None)
+
+
+def draw_index(sizes: list[dict[str, Any]], file: Path) -> None:
+    """Draw everything that was measured of the index against its size, a panel for each unit."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for figures in map(flat, sizes):
+        for name, value in figures.items():
+            unit = unit_of(name)
+            if unit is not None and value > 0:
+                line = panels.setdefault(unit, {}).setdefault(name, [])
+                line.append((figures["certificates"], value))
+    count = max(1, len(panels))
+    figure, rows = plt.subplots(count, squeeze=False, sharex=True, figsize=(7, 2.8 * count))
+    for axes, (unit, lines) in zip(rows[:, 0], panels.items(), strict=False):
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylabel(unit)
+        axes.legend(fontsize=7)
+    rows[-1, 0].set_xlabel("certificates in the index")
+    rows[0, 0].set_title("Cost against the size of the index", fontsize=10)
+    _save(figure, file)
+
+
 def _save(figure: Any, file: Path) -> None:  # noqa: ANN401 - matplotlib tells no types here
     file.parent.mkdir(parents=True, exist_ok=True)
     # No date: the same figures make the same file.
@@ -81,8 +109,11 @@ def draw_all(results: Path, out: Path) -> list[Path]:
         for connections in (64, 1000):
             kind = f"latency-{mix}-{connections}"
             if (latency := newest(results, f"{kind}-*.json")) is not None:
-                draw_latency(json.loads(latency.read_text()), out / f"{kind}.svg")
+                draw_latency(read_record(latency), out / f"{kind}.svg")
                 made.append(out / f"{kind}.svg")
+    if sizes := [figures for _, figures in index_sizes(results)]:
+        draw_index(sizes, out / "index.svg")
+        made.append(out / "index.svg")
     return made
 
 

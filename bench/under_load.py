@@ -136,7 +136,7 @@ def what(command: str) -> dict[str, Any]:
     return {
         "command": command,
         "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "date": time.strftime("%Y-%m-%d %H:%MZ", time.gmtime()),
         "machine": f"{model}, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in ("uvloop", "aiohttp", "cryptography")},

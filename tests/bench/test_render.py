@@ -1,0 +1,146 @@
+"""The page of results shows what the newest records say, and leaves the words alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.plots import draw_all, unit_of
+from bench.records import flat, index_sizes, newest
+from bench.render import TABLES, render
+from bench.results import Results, Round, What, make_row, write_results
+
+PATHS_WHAT = What("make bench", "abc", "2026-01-02", "here", "a CPU", "Linux", {"python": "3"}, 617, "µs")
+SPREAD = {"p50": 200.0, "p99": 1500.0, "p999": 2500.0, "max": 9000.0}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A folder with one record of each kind."""
+    folder = tmp_path / "results"
+    rounds = [Round(10.0, 8.0, 1.25), Round(9.0, 9.0, 1.0), Round(11.0, 10.0, 1.1)]
+    row = make_row("repeated GET", 64, "nginx", (1.15, 1.0), rounds, [100000.0], {"hit_rate": 0.5})
+    write_results(Results(PATHS_WHAT, (row,)), folder / "paths-abc.json")
+    levels = [
+        {"percent": p, "requests": 10 * p, "seconds": 1.0, "intended": 10 * p, "latency": SPREAD}
+        for p in (30, 60, 90)
+    ]
+    put(folder, "latency-mix-64", {"mix": "mix", "connections": 64, "capacity": 60000, "levels": levels})
+    case = {"rounds": 100, "p99_ms": 42.5, "last_good_p99_ms": 17.0}
+    case |= dict.fromkeys(("median_ms", "max_ms", "last_good_median_ms", "last_good_max_ms"), 1.0)
+    put(folder, "probe", {"workers": 2, "connections": 1000, "objective_ms": 100.0, "cases": {"mix": case}})
+    phases = {"keys renewed": {"longest_ms": 7.25, "files": 10, "times": 3}}
+    put(folder, "loop-turns", {"rate": 30000, "objective_ms": 10.0, "phases": phases})
+    put(folder, "steps", {"steps": {"sign": 25.125}})
+    profile: dict[str, Any] = {"path": "repeated", "cpu_us": 5.8, "code": {"kernel": 0.65}}
+    profile |= {"python": {"responder/lane.py": 0.4}, "calls_per_request": {"write": 1.0, "poll": 0.01}}
+    put(folder, "profile-repeated", profile)
+    return folder
+
+
+def put(
+    folder: Path, kind: str, figures: dict[str, Any], date: str = "2026-01-02", commit: str = "abc"
+) -> Path:
+    """Write a record."""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{kind}-{commit}.json"
+    what = {"command": f"python -m bench.{kind}", "commit": commit, "date": date}
+    file.write_text(json.dumps({"what": what, **figures}))
+    return file
+
+
+def page(*names: str) -> str:
+    """A page with these marks and a word before each."""
+    return "".join(f"About {name}.\n<!-- {name} -->\nof another day\n<!-- /{name} -->\n" for name in names)
+
+
+def test_a_record_is_shown_where_its_mark_stands(results: Path, tmp_path: Path) -> None:
+    """Figures of every kind are there, what stood between the marks is not, and the words are."""
+    put(results, "index", {"sizes": [{"certificates": 10000, "look_up_us": 2.5}]})
+    shown = render(page(*TABLES), results, tmp_path)
+    assert "of another day" not in shown
+    for words in (
+        "| repeated GET | 64 | nginx | 9 | 10 | **1.10** (1.00-1.25) | 1.15 | 1 | must | 100,000 |",
+        "| mix | 64 | 60,000 | 0.20 / 1.50 / 2.50 |  | 0.20 / 1.50 / 2.50 |  | 0.20 / 1.50 / 2.50 | yes |",
+        "| mix | 100 | 1.0 | 42.5 | 1.0 | 1.0 | 17.0 | 1.0 |",
+        "| keys renewed | 7.25 | times 3 |",
+        "| 10,000 | 2.5 |",
+        "| sign | 25.12 |",
+        "| repeated | 5.8 | 65% | responder/lane.py 40% | write 1.0 |",
+        "About profile.",
+    ):
+        assert words in shown
+    assert render(shown, results, tmp_path) == shown
+
+
+def test_without_a_record_the_page_says_so(tmp_path: Path) -> None:
+    """For every kind, and nothing of an older page stays."""
+    shown = render(page(*TABLES), tmp_path, tmp_path)
+    assert shown.count("No record yet.") == len(TABLES)
+    assert "of another day" not in shown
+
+
+def test_a_mark_that_nobody_fills_is_refused(tmp_path: Path) -> None:
+    """A misspelt one would show old figures for ever."""
+    with pytest.raises(ValueError, match="latencies"):
+        render(page("latencies"), tmp_path, tmp_path)
+
+
+def test_the_newest_record_is_the_newest_by_its_own_date(tmp_path: Path) -> None:
+    """Files of a checkout are all of one age, or of the wrong one."""
+    new = put(tmp_path, "steps", {}, date="2026-02-01 10:00Z", commit="aaa")
+    old = put(tmp_path, "steps", {}, date="2026-01-31 10:00Z", commit="bbb")
+    os.utime(new, (1, 1))
+    os.utime(old, (2, 2))
+    assert newest(tmp_path, "steps-*.json") == new
+
+
+def test_each_size_of_the_index_has_its_newest_figures(tmp_path: Path) -> None:
+    """Also when the largest is measured less often."""
+    first = put(
+        tmp_path,
+        "index",
+        {"sizes": [{"certificates": 10**8, "look_up_us": 4}, {"certificates": 10**4, "look_up_us": 9}]},
+    )
+    second = put(tmp_path, "index", {"certificates": 10**4, "look_up_us": 2}, date="2026-01-03", commit="b")
+    found = [
+        (path, figures["certificates"], figures["look_up_us"]) for path, figures in index_sizes(tmp_path)
+    ]
+    assert found == [(second, 10**4, 2), (first, 10**8, 4)]
+
+
+def test_figures_in_parts_are_named_after_them() -> None:
+    """The median stands for several rounds; words and truths are no figures."""
+    figures = {"a_us": {"median": 2, "min": 1, "max": 3}, "build": {"b_s": 4, "ok": True, "how": "x"}}
+    assert flat(figures) == {"a_us": 2.0, "build b_s": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("look_up_us", "µs"),
+        ("build_s", "s"),
+        ("fetch_bytes_per_s", "a second"),
+        ("bytes_per_certificate", "bytes each"),
+        ("file_bytes", "bytes"),
+        ("certificates", None),
+    ],
+)
+def test_a_figure_goes_to_the_panel_of_its_unit(name: str, unit: str | None) -> None:
+    """By how its name ends."""
+    assert unit_of(name) == unit
+
+
+def test_plots_are_drawn_and_shown(results: Path, tmp_path: Path) -> None:
+    """Only what there are records of, and below the table of that name."""
+    sizes = [{"certificates": 10**power, "look_up_us": power, "build_s": power} for power in (4, 5, 6)]
+    put(results, "index", {"sizes": sizes})
+    plots = tmp_path / "plots"
+    drawn = {file.name for file in draw_all(results, plots)}
+    assert drawn == {"paths.svg", "latency-mix-64.svg", "index.svg"}
+    assert "certificates in the index" in (plots / "index.svg").read_text()
+    assert "![index](plots/index.svg)\n<!-- /index -->" in render(page("index"), results, plots)
