@@ -18,7 +18,7 @@ from locust.stats import RequestStats
 
 from bench.lots import Lot
 from bench.raw_connection import BrokenAnswer, RawConnection
-from bench.raw_user import SKEW, Flaw, Target
+from bench.raw_user import SKEW, Flaw, Target, lost
 
 _PAUSE_S = 0.5
 
@@ -58,7 +58,7 @@ class CRLKeeper:
         try:
             status, head, body = self.connection.ask(request)
         except (OSError, BrokenAnswer) as exc:
-            self._count(path, Flaw(False, f"{type(exc).__name__}: {exc}"), begun, 0, request)
+            self._count(path, lost(exc), begun, 0, request)
             time.sleep(_PAUSE_S)
             return
         if status == 304:

@@ -34,6 +34,8 @@ _WATCH_S = 1.0
 _PEAK_S = 60.0
 _EXIT_NOT_BEGUN = 2
 _NO_CRLS = "none"
+_REPORT_NOW = "certstatus_report_now"
+_LAST_REPORTS_S = 10.0
 
 
 @dataclass(slots=True)
@@ -219,16 +221,22 @@ def _report(environment: Environment, run: _Run) -> None:
 
     if isinstance(runner, WorkerRunner):
         environment.events.report_to_master.add_listener(tell)
+        runner.register_message(_REPORT_NOW, lambda **_: runner._send_stats())
     elif isinstance(runner, MasterRunner):
         environment.events.worker_report.add_listener(hear)
-        # Stopped first, the others have their last report ready when they are told to quit; locust waits
-        # half a second for it, whatever they are doing.
-        runner.quit = _stop_first(runner, runner.quit)  # type: ignore[method-assign]
+        # Locust waits half a second for the last reports, and does without those that come later.
+        runner.quit = _reports_first(runner, run, runner.quit)  # type: ignore[method-assign]
 
 
-def _stop_first(runner: MasterRunner, leave: Callable[[], None]) -> Callable[[], None]:
+def _reports_first(runner: MasterRunner, run: _Run, leave: Callable[[], None]) -> Callable[[], None]:
     def stop_and_leave() -> None:
         runner.stop()
+        runner.send_message(_REPORT_NOW)
+        until_s = time.monotonic() + _LAST_REPORTS_S
+        while time.monotonic() < until_s and not all(
+            run.reports.get(client.id, {}).get("ended") for client in runner.clients.all
+        ):
+            gevent.sleep(_TICK_S)
         leave()
 
     return stop_and_leave

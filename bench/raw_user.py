@@ -174,7 +174,7 @@ class StatusUser(User):
         except (OSError, BrokenAnswer) as exc:
             now = time.perf_counter()
             lot.add((now - (due_s or begun)) * 1000, 0)
-            self._count(lot, Flaw(False, f"{type(exc).__name__}: {exc}"), first + second)
+            self._count(lot, lost(exc), first + second)
             time.sleep(_PAUSE_S)
             return now
         now = time.perf_counter()
@@ -240,6 +240,11 @@ class StatusUser(User):
         self.target.findings.flaw(flaw.wrong, lot.name, flaw.what, request, answer)
         kind = "wrong" if flaw.wrong else "missing"
         self.environment.stats.log_error(lot.method, lot.name, f"{kind}: {flaw.what}")
+
+
+def lost(exc: OSError | BrokenAnswer) -> Flaw:
+    """Return the failure that a lost connection is."""
+    return Flaw(False, getattr(exc, "strerror", None) or str(exc))
 
 
 def _status_flaw(said: Said, expected: str) -> Flaw:
