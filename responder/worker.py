@@ -172,6 +172,7 @@ class Worker:
         self.server = self.application.make_server(self.loop)
         self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)
         self.turns = LoopTurns(self.loop)
+        self.frozen = 0
         self._listening: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._stopped = asyncio.Event()
@@ -372,7 +373,7 @@ class Worker:
             "caches": self.path.sizes(),
             "signatures": self.desk.signatures,
             "signing_waiting": self.desk.waiting,
-            "collector": {"automatic": gc.isenabled(), "frozen": gc.get_freeze_count()},
+            "collector": {"automatic": gc.isenabled(), "frozen": self.frozen},
             "turns": {
                 "last_ms": round(self.turns.take() * 1000, 3),
                 "lately_ms": round(self.turns.lately_s * 1000, 3),
@@ -388,6 +389,8 @@ async def serve(config: Config, slot: int) -> None:
     # What is loaded by now lives as long as the process: no collection need look at it.
     gc.collect()
     gc.freeze()
+    # Counted once: it walks through all of them, some milliseconds when they are in no near cache.
+    worker.frozen = gc.get_freeze_count()
     gc.disable()
     await worker.run(listeners.inherited(listeners.PLAIN), listeners.inherited(listeners.TLS))
 
