@@ -15,12 +15,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from bench.records import flat, index_sizes, newest, read_record
+from bench.records import INDEX_FIGURES, index_sizes, newest, read_record
 from bench.results import Results, read_results
 
 _LOWEST_MS = 0.01
-# How the name of a figure ends -> what its panel is called.
-_UNITS = {"_us": "µs", "_ms": "ms", "_s": "s", "bytes": "bytes"}
 
 
 def draw_paths(results: Results, file: Path) -> None:
@@ -58,32 +56,23 @@ def draw_latency(record: dict[str, Any], file: Path) -> None:
     _save(figure, file)
 
 
-def unit_of(name: str) -> str | None:
-    """Return which panel the figure *name* belongs to; None: to none."""
-    if name.endswith("_per_s"):
-        return "a second"
-    if "bytes_per_" in name:
-        return "bytes each"
-    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), None)
-
-
-def draw_index(sizes: list[dict[str, Any]], file: Path) -> None:
-    """Draw everything that was measured of the index against its size, a panel for each unit."""
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for figures in map(flat, sizes):
-        for name, value in figures.items():
-            unit = unit_of(name)
-            if unit is not None and value > 0:
-                line = panels.setdefault(unit, {}).setdefault(name, [])
-                line.append((figures["certificates"], value))
+def draw_index(sizes: list[tuple[int, Path, dict[str, float]]], file: Path) -> None:
+    """Draw what an index costs against its size, a panel for each unit."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for title, names in INDEX_FIGURES.items():
+        for name in names:
+            # Nothing that took no time has a place on these axes.
+            points = [(size, figures[name]) for size, _, figures in sizes if figures.get(name, 0) > 0]
+            if points:
+                panels.setdefault(title, {})[name] = points
     count = max(1, len(panels))
-    figure, rows = plt.subplots(count, squeeze=False, sharex=True, figsize=(7, 2.8 * count))
-    for axes, (unit, lines) in zip(rows[:, 0], panels.items(), strict=False):
+    figure, rows = plt.subplots(count, squeeze=False, sharex=True, figsize=(7, 2.5 * count))
+    for axes, (title, lines) in zip(rows[:, 0], panels.items(), strict=False):
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylabel(unit)
+        axes.set_ylabel(title)
         axes.legend(fontsize=7)
     rows[-1, 0].set_xlabel("certificates in the index")
     rows[0, 0].set_title("Cost against the size of the index", fontsize=10)
@@ -111,7 +100,7 @@ def draw_all(results: Path, out: Path) -> list[Path]:
             if (latency := newest(results, f"{kind}-*.json")) is not None:
                 draw_latency(read_record(latency), out / f"{kind}.svg")
                 made.append(out / f"{kind}.svg")
-    if sizes := [figures for _, figures in index_sizes(results)]:
+    if sizes := index_sizes(results):
         draw_index(sizes, out / "index.svg")
         made.append(out / "index.svg")
     return made

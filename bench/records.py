@@ -8,11 +8,28 @@ Knows: where records lie.  Does not know: how they came about, or how they are s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+
+# What is shown of an index: title -> figures, each as its step and its name in ``index_scale``'s record.
+INDEX_FIGURES = {
+    "look-up, µs": ("look_up known_us", "look_up unknown_us"),
+    "bytes a certificate": ("size bytes_per_issued", "size bytes_per_revoked"),
+    "seconds": (
+        "make wall_s",
+        "write wall_s",
+        "merge merge_s",
+        "fetch wall_s",
+        "serve first_start_s",
+        "serve next_start_s",
+        "serve restart_s",
+    ),
+    "MB a second": ("upload mb_per_s", "fetch mb_per_s"),
+    "own memory, MB": ("write own_mb_max", "merge own_mb_max", "fetch own_mb_max", "serve worker_own_mb"),
+    "waiting, ms": ("swap wait_ms_max", "swap wait_ms_max_idle", "check marked_ms"),
+}
 
 
 def read_record(file: Path) -> Record:
@@ -43,38 +60,24 @@ def newest(folder: Path, pattern: str) -> Path | None:
     return found[-1] if found else None
 
 
-def index_sizes(folder: Path) -> list[tuple[Path, Record]]:
-    """Return (record it stands in, figures) for each size of the index, the smallest first.
+def index_sizes(folder: Path) -> list[tuple[int, Path, dict[str, float]]]:
+    """Return (certificates, record it stands in, figures) for each size of the index, the smallest first.
 
     Takes the newest figures of every size: 100 million certificates are not measured each time.
     """
-    found: dict[int, tuple[Path, Record]] = {}
+    found: dict[int, tuple[int, Path, dict[str, float]]] = {}
     for path in by_age(folder, "index-*.json"):
-        for figures in _with_size(read_record(path)):
-            found[int(figures["certificates"])] = path, figures
+        for size, steps in read_record(path)["sizes"].items():
+            found[int(size)] = int(size), path, flat(steps)
     return [found[size] for size in sorted(found)]
 
 
-def _with_size(record: Record) -> Iterator[Record]:
-    if "certificates" in record:
-        yield record
-    for part in record.values():
-        if isinstance(part, list):
-            yield from (item for item in part if isinstance(item, dict) and "certificates" in item)
-
-
 def flat(figures: Record, prefix: str = "") -> dict[str, float]:
-    """Return all numbers in *figures* by name, those of a part with its name before theirs.
-
-    Of several rounds in one (median, min, max) it is the median.
-    """
+    """Return all numbers in *figures* by name, those of a part with its name before theirs."""
     numbers: dict[str, float] = {}
     for name, value in figures.items():
         if isinstance(value, dict):
-            if {"median", "min", "max"} <= value.keys():
-                numbers[prefix + name] = float(value["median"])
-            else:
-                numbers |= flat(value, f"{prefix}{name} ")
+            numbers |= flat(value, f"{prefix}{name} ")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             numbers[prefix + name] = float(value)
     return numbers

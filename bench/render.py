@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bench.latency import OBJECTIVE_BELOW, is_met
-from bench.records import by_age, flat, index_sizes, newest, read_record
+from bench.records import INDEX_FIGURES, by_age, index_sizes, newest, read_record
 from bench.results import read_results
 
 _NONE_YET = "No record yet."
@@ -136,14 +136,14 @@ def index(folder: Path) -> str:
     sizes = index_sizes(folder)
     if not sizes:
         return _NONE_YET
-    numbers = [flat(figures) for _, figures in sizes]
-    # Whatever was measured of any size, in the order in which it is recorded.
-    names = list(dict.fromkeys(name for found in numbers for name in found if name != "certificates"))
     rows = [
-        (f"{found['certificates']:,.0f}", *[_number(found[name]) if name in found else "" for name in names])
-        for found in numbers
+        (name, *[_number(figures[name]) if name in figures else "" for _, _, figures in sizes])
+        for names in INDEX_FIGURES.values()
+        for name in names
+        if any(name in figures for _, _, figures in sizes)
     ]
-    return _table(("certificates", *names), rows) + _source(*[file for file, _ in sizes])
+    columns = ("certificates", *[f"{size:,}" for size, _, _ in sizes])
+    return _table(columns, rows) + _source(*[file for _, file, _ in sizes])
 
 
 def steps(folder: Path) -> str:

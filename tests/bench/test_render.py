@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.plots import draw_all, unit_of
-from bench.records import flat, index_sizes, newest
+from bench.plots import draw_all
+from bench.records import index_sizes, newest
 from bench.render import TABLES, render
 from bench.results import Results, Round, What, make_row, write_results
 
@@ -60,7 +60,7 @@ def page(*names: str) -> str:
 
 def test_a_record_is_shown_where_its_mark_stands(results: Path, tmp_path: Path) -> None:
     """Figures of every kind are there, what stood between the marks is not, and the words are."""
-    put(results, "index", {"sizes": [{"certificates": 10000, "look_up_us": 2.5}]})
+    put(results, "index", {"sizes": {"10000": {"look_up": {"known_us": 2.5}}}})
     shown = render(page(*TABLES), results, tmp_path)
     assert "of another day" not in shown
     for words in (
@@ -68,7 +68,8 @@ def test_a_record_is_shown_where_its_mark_stands(results: Path, tmp_path: Path) 
         "| mix | 64 | 60,000 | 0.20 / 1.50 / 2.50 |  | 0.20 / 1.50 / 2.50 |  | 0.20 / 1.50 / 2.50 | yes |",
         "| mix | 100 | 1.0 | 42.5 | 1.0 | 1.0 | 17.0 | 1.0 |",
         "| keys renewed | 7.25 | times 3 |",
-        "| 10,000 | 2.5 |",
+        "| certificates | 10,000 |",
+        "| look_up known_us | 2.5 |",
         "| sign | 25.12 |",
         "| repeated | 5.8 | 65% | responder/lane.py 40% | write 1.0 |",
         "About profile.",
@@ -100,44 +101,20 @@ def test_the_newest_record_is_the_newest_by_its_own_date(tmp_path: Path) -> None
 
 
 def test_each_size_of_the_index_has_its_newest_figures(tmp_path: Path) -> None:
-    """Also when the largest is measured less often."""
-    first = put(
-        tmp_path,
-        "index",
-        {"sizes": [{"certificates": 10**8, "look_up_us": 4}, {"certificates": 10**4, "look_up_us": 9}]},
-    )
-    second = put(tmp_path, "index", {"certificates": 10**4, "look_up_us": 2}, date="2026-01-03", commit="b")
-    found = [
-        (path, figures["certificates"], figures["look_up_us"]) for path, figures in index_sizes(tmp_path)
+    """Also when the largest is measured less often; words and truths are no figures."""
+    old = {size: {"look_up": {"known_us": 4, "how": "x", "ok": True}} for size in ("100000000", "10000")}
+    first = put(tmp_path, "index", {"sizes": old})
+    new = {"10000": {"look_up": {"known_us": 2}, "maps": [1, 2]}}
+    second = put(tmp_path, "index", {"sizes": new}, date="2026-01-03", commit="b")
+    assert index_sizes(tmp_path) == [
+        (10**4, second, {"look_up known_us": 2.0}),
+        (10**8, first, {"look_up known_us": 4.0}),
     ]
-    assert found == [(second, 10**4, 2), (first, 10**8, 4)]
-
-
-def test_figures_in_parts_are_named_after_them() -> None:
-    """The median stands for several rounds; words and truths are no figures."""
-    figures = {"a_us": {"median": 2, "min": 1, "max": 3}, "build": {"b_s": 4, "ok": True, "how": "x"}}
-    assert flat(figures) == {"a_us": 2.0, "build b_s": 4.0}
-
-
-@pytest.mark.parametrize(
-    ("name", "unit"),
-    [
-        ("look_up_us", "µs"),
-        ("build_s", "s"),
-        ("fetch_bytes_per_s", "a second"),
-        ("bytes_per_certificate", "bytes each"),
-        ("file_bytes", "bytes"),
-        ("certificates", None),
-    ],
-)
-def test_a_figure_goes_to_the_panel_of_its_unit(name: str, unit: str | None) -> None:
-    """By how its name ends."""
-    assert unit_of(name) == unit
 
 
 def test_plots_are_drawn_and_shown(results: Path, tmp_path: Path) -> None:
     """Only what there are records of, and below the table of that name."""
-    sizes = [{"certificates": 10**power, "look_up_us": power, "build_s": power} for power in (4, 5, 6)]
+    sizes = {str(10**power): {"look_up": {"known_us": power}} for power in (4, 5, 6)}
     put(results, "index", {"sizes": sizes})
     plots = tmp_path / "plots"
     drawn = {file.name for file in draw_all(results, plots)}
