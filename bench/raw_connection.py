@@ -1,9 +1,9 @@
 """One HTTP connection that sends prepared requests and reads whole answers, as cheaply as Python can.
 
-Under gevent: a plain connection waits for its socket in gevent's loop and reads only when there is
-something to read (7 µs of processor per request; ``gevent.socket`` with its timeout takes 17),
-a TLS connection is gevent's own.  Nobody times a single request: ``give_up_if_overdue``, called
-once a second, ends what has waited too long.
+Under gevent: a plain connection waits for its socket in gevent's loop, reads only when there is
+something to read (7 µs of processor per request; ``gevent.socket`` with its timeout takes 17), and
+is asked on before anybody knows whether it stands; a TLS connection is gevent's own.  Nobody times
+a single request: ``give_up_if_overdue``, called once a second, ends what has waited too long.
 Knows: enough HTTP to find where an answer ends (status line, Content-Length, end of connection).
 Does not know: OCSP.  Chunked answers are errors: no OCSP server may send them to HTTP/1.0 clients.
 Source: RFC 9112 §6.3 (length), §9.3.1 (asking again).
@@ -11,6 +11,7 @@ Source: RFC 9112 §6.3 (length), §9.3.1 (asking again).
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
@@ -18,7 +19,7 @@ import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import gevent
 from gevent import socket
@@ -28,6 +29,7 @@ _RECEIVE_BYTES = 65_536
 _HEAD_BYTES_MAX = 65_536
 _READ, _WRITE = 1, 2
 _NEVER_S = float("inf")
+_KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
 class BrokenAnswer(Exception):
@@ -41,22 +43,27 @@ class _NothingCame(BrokenAnswer):
 class Place(NamedTuple):
     """Where a responder is.
 
-    addresses  (host, port) as resolved, the first one that works is taken
-    tls        how to speak TLS with it; None: plain
-    source     address to come from; empty: as the kernel likes
+    address  (numeric host, port)
+    tls      how to speak TLS with it; None: plain
+    source   address to come from; empty: as the kernel likes
     """
 
     host: str
     port: int
-    addresses: tuple[tuple[str, int], ...]
+    address: tuple[str, int]
     tls: ssl.SSLContext | None = None
     source: str = ""
 
     @classmethod
     def resolve(cls, host: str, port: int, tls: ssl.SSLContext | None = None, source: str = "") -> Place:
         """Look the name up, once for the whole run.  Raises: OSError — no such name."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return cls(host, port, tuple((item[4][0], item[4][1]) for item in found), tls, source)
+        found = [item[4][:2] for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        for address in found[:-1]:
+            # Most hosts have one address; of several the first that works is taken.
+            with contextlib.suppress(OSError):
+                socket.create_connection(address, TIMEOUT_S, (source, 0) if source else None).close()
+                return cls(host, port, address, tls, source)
+        return cls(host, port, found[-1], tls, source)
 
     @property
     def host_header(self) -> str:
@@ -73,18 +80,18 @@ class RawConnection:
         "__weakref__",
         "_asked_s",
         "_given_up",
+        "_line",
         "_place",
         "_receive",
         "_send",
-        "_socket",
         "opened",
         "timeout_s",
     )
 
     def __init__(self, place: Place, timeout_s: float = TIMEOUT_S) -> None:
         self._place = place
-        self._socket: socket.socket | None = None
-        self._send: Callable[[bytes], int]
+        self._line: _Line | None = None
+        self._send: Callable[[bytes], None]
         self._receive: Callable[[], bytes]
         self._asked_s = _NEVER_S
         self._given_up = False
@@ -107,14 +114,14 @@ class RawConnection:
         *keeps* False: the connection is of no use after the answer.  *head_only*: it has no body.
         Raises: BrokenAnswer, OSError — nothing to be read; the connection is closed then.
         """
-        was_open = self._socket is not None
+        was_open = self._line is not None
         if not was_open:
             self._open()
         self._asked_s = time.perf_counter()
         try:
-            self._write(first)
+            self._send(first)
             if second:
-                self._write(second)
+                self._send(second)
             status, head, body, ended = self._read(head_only)
         except BaseException as exc:
             self.close()
@@ -131,52 +138,24 @@ class RawConnection:
 
     def give_up_if_overdue(self, now_s: float) -> None:
         """End the connection if an answer has been due for too long."""
-        if now_s - self._asked_s > self.timeout_s and self._socket is not None:
+        if now_s - self._asked_s > self.timeout_s and self._line is not None:
             self._given_up = True
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._line.end()
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._asked_s = _NEVER_S
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _open(self) -> None:
         place = self._place
         self._given_up = False
-        made: socket.socket | None = None
-        for number, address in enumerate(place.addresses, 1):
-            try:
-                made = _connect(address, place.source, self.timeout_s)
-                break
-            except OSError:
-                if number == len(place.addresses):
-                    raise
-        assert made is not None
-        try:
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if place.tls is not None:
-                made.settimeout(self.timeout_s)
-                made = place.tls.wrap_socket(made, server_hostname=place.host)
-                made.settimeout(None)
-        except BaseException:
-            made.close()
-            raise
-        self._socket = made
-        self._send, self._receive = _plain(made) if place.tls is None else _tls(made)
+        self._line = _Plain(place, self.timeout_s) if place.tls is None else _Tls(place, self.timeout_s)
+        self._send, self._receive = self._line.send, self._line.receive
         self.opened += 1
-
-    def _write(self, data: bytes) -> None:
-        try:
-            # A request is far smaller than a socket's buffer: one call nearly always does.
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent != len(data):
-            assert self._socket is not None
-            self._socket.sendall(data[sent:])
 
     def _read(self, head_only: bool) -> tuple[int, bytes, bytes, bool]:
         receive = self._receive
@@ -217,53 +196,125 @@ class RawConnection:
         return _status(head), head, data[end:], False
 
 
-def _connect(address: tuple[str, int], source: str, timeout_s: float) -> socket.socket:
-    """Return a connected socket; gevent's own way asks the resolver first, in a thread, each time."""
-    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        if source:
-            made.bind((source, 0))
-        code = made._sock.connect_ex(address)
-        if code == errno.EINPROGRESS:
-            hub = gevent.get_hub()
-            writable = hub.loop.io(made.fileno(), _WRITE)
+class _Line(Protocol):
+    """Octets to a responder and back."""
+
+    def send(self, data: bytes) -> None: ...
+    def receive(self) -> bytes:
+        """Return what came; nothing at the end."""
+        ...
+
+    def end(self) -> None:
+        """Let whoever waits for octets read the end."""
+
+    def close(self) -> None: ...
+
+
+class _Plain:
+    """A socket that does not block, and gevent's loop to wait in; a connection costs half of gevent's own."""
+
+    __slots__ = ("_native", "_readable", "_receive", "_timeout_s", "_wait")
+
+    def __init__(self, place: Place, timeout_s: float) -> None:
+        host, port = place.address
+        self._timeout_s = timeout_s
+        hub = gevent.get_hub()
+        native = self._native = _socket.socket(_family(host), _KIND)
+        try:
+            native.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if place.source:
+                native.bind((place.source, 0))
+            # Nobody waits for the connection: whoever sends first finds out.
+            code = native.connect_ex((host, port))
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))
+        except BaseException:
+            native.close()
+            raise
+        self._readable = hub.loop.io(native.fileno(), _READ)
+        self._wait = hub.wait
+        self._receive = native.recv
+
+    def send(self, data: bytes) -> None:
+        """Send all of *data*."""
+        try:
+            # A request is far smaller than a socket's buffer: one call nearly always does.
+            sent = self._native.send(data)
+        except BlockingIOError:
+            sent = 0
+        while sent < len(data):
+            self._wait_until_writable()
             try:
-                with gevent.Timeout(timeout_s, TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))):
-                    hub.wait(writable)
-            finally:
-                writable.close()
-            code = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        made.settimeout(None)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _plain(connection: socket.socket) -> tuple[Callable[[bytes], int], Callable[[], bytes]]:
-    hub = gevent.get_hub()
-    # The socket below gevent's, which does not block.
-    native = connection._sock
-    readable = hub.loop.io(connection.fileno(), _READ)
-    wait, receive = hub.wait, native.recv
-
-    def read() -> bytes:
-        while True:
-            wait(readable)
-            try:
-                data: bytes = receive(_RECEIVE_BYTES)
+                sent += self._native.send(data[sent:])
             except BlockingIOError:
                 continue
-            return data
 
-    return native.send, read
+    def receive(self) -> bytes:
+        """Return what came; nothing at the end."""
+        while True:
+            self._wait(self._readable)
+            try:
+                return self._receive(_RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+
+    def end(self) -> None:
+        """Let whoever waits for octets read the end."""
+        self._native.shutdown(_socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it."""
+        self._readable.close()
+        self._native.close()
+
+    def _wait_until_writable(self) -> None:
+        writable = gevent.get_hub().loop.io(self._native.fileno(), _WRITE)
+        try:
+            with gevent.Timeout(self._timeout_s, TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))):
+                self._wait(writable)
+        finally:
+            writable.close()
+        if code := self._native.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
 
 
-def _tls(connection: socket.socket) -> tuple[Callable[[bytes], int], Callable[[], bytes]]:
-    receive = connection.recv
-    return connection.send, lambda: receive(_RECEIVE_BYTES)
+class _Tls:
+    """gevent's own TLS."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, place: Place, timeout_s: float) -> None:
+        assert place.tls is not None
+        made = socket.create_connection(place.address, timeout_s, (place.source, 0) if place.source else None)
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made = place.tls.wrap_socket(made, server_hostname=place.host)
+            made.settimeout(None)
+        except BaseException:
+            made.close()
+            raise
+        self._socket = made
+
+    def send(self, data: bytes) -> None:
+        """Send all of *data*."""
+        self._socket.sendall(data)
+
+    def receive(self) -> bytes:
+        """Return what came; nothing at the end."""
+        data: bytes = self._socket.recv(_RECEIVE_BYTES)
+        return data
+
+    def end(self) -> None:
+        """Let whoever waits for octets read the end."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+
+def _family(host: str) -> int:
+    return _socket.AF_INET6 if ":" in host else _socket.AF_INET
 
 
 def _status(head: bytes) -> int:

@@ -67,8 +67,12 @@ class ClientPreparer:
         self._client = client
         method, rest = client.head[0].split(" ", 1)
         first = f"{method} {path.rstrip('/')}{rest.removeprefix('/ocsp')}"
-        self._head = "".join(f"{line}\r\n" for line in (first, *client.head[1:], ""))
-        self._names = {"host": host, "port": port}
+        head = "".join(f"{line}\r\n" for line in (first, *client.head[1:], ""))
+        head = head.replace("{host}", host).replace("{port}", str(port))
+        # The one part that changes: the request in the path, or the body's length.
+        self._changes = next(name for name in ("{path}", "{raw}", "{length}") if name in head)
+        before, after = head.split(self._changes)
+        self._before, self._after = before.encode("ascii"), after.encode("ascii")
 
     def question(self, serials: Sequence[bytes], nonce: bytes | None = None) -> Question:
         """Return the HTTP request that asks about *serials*; *nonce*: not a random one."""
@@ -77,12 +81,9 @@ class ClientPreparer:
             nonce = os.urandom(client.nonce_octets) if client.nonce_octets else b""
         extensions = [nonce_extension(nonce) if name == "nonce" else _BASIC for name in client.extensions]
         der = request_der(self.issuer, serials, *extensions, empty=client.empty)
-        names = {
-            "length": len(der),
-            "path": escaped(der).decode("ascii"),
-            "raw": base64.b64encode(der).decode("ascii"),
-        }
-        head = self._head.format_map(self._names | names).encode("ascii")
-        if client.method == "GET":
-            return Question(head, b"", nonce)
+        if self._changes == "{path}":
+            return Question(self._before + escaped(der) + self._after, b"", nonce)
+        if self._changes == "{raw}":
+            return Question(self._before + base64.b64encode(der) + self._after, b"", nonce)
+        head = b"%b%d%b" % (self._before, len(der), self._after)
         return Question(head, der, nonce) if client.pieces == 2 else Question(head + der, b"", nonce)
