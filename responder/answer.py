@@ -60,7 +60,13 @@ from certstatus.errors import (
     StaleForeignCRL,
     StaleIndex,
 )
-from certstatus.ocsp_request import OCSPRequest, encode_request, parse_request, read_usual_request
+from certstatus.ocsp_request import (
+    OCSPRequest,
+    PreferredAlgorithm,
+    encode_request,
+    parse_request,
+    read_usual_request,
+)
 from certstatus.ocsp_response import (
     encode_response_start,
     encode_updates,
@@ -87,6 +93,8 @@ _ANSWER_BYTES = 900
 # What an answer keeps for each further certificate, and for each place watched.
 _CERTIFICATE_BYTES = 600
 _WATCHED_BYTES = 64
+# What its key keeps for each algorithm that is preferred, and for the two tuples around them.
+_PREFERRED_BYTES = 120
 _FOR_EVER_S = 1 << 62
 # What a verifier gets beyond its budget for nonces; the other choice is tryLater.
 IGNORE_NONCE = "ignore"
@@ -148,10 +156,14 @@ class Limits(NamedTuple):
     nonce_beyond: str = IGNORE_NONCE
 
 
+# By what an answer is known again: octets of a request, or those and what it is to be signed with.
+Key = bytes | tuple[bytes, tuple[PreferredAlgorithm, ...]]
+
+
 class Query(NamedTuple):
     """A request that has been read: by what it is known again, and what it asks of whom."""
 
-    key: bytes
+    key: Key
     request: OCSPRequest
     issuer_id: int
 
@@ -297,8 +309,8 @@ class AnswerPath:
         # Caches.
         half = limits.cache_bytes_max // 2
         self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
-        self._answers: GenerationCache[bytes, Answer] = GenerationCache(half)
-        self._flights: dict[bytes, Flight] = {}
+        self._answers: GenerationCache[Key, Answer] = GenerationCache(half)
+        self._flights: dict[Key, Flight] = {}
         self._nonces = NonceBudget()
         self._terms_of: dict[int, _Terms] = {}
         self._refusals: dict[tuple[int, str], _Refusal] = {}
@@ -432,13 +444,16 @@ class AnswerPath:
 
     def _read(self, request_der: bytes, standing: Standing) -> Query:
         """Parse, and find which issuer is asked about."""
-        key = request_der
+        key: Key = request_der
         request = read_usual_request(request_der)
+        is_usual = request is not None
         if request is None:
             request = parse_request(request_der, self.limits.certificates_max)
-            if request.cacheable:
-                key = _shared_key(request)
-        return Query(key, request, _issuer_of(request, standing.access).issuer.issuer_id)
+        issuer_id = _issuer_of(request, standing.access).issuer.issuer_id
+        # Only now: a CertID by a hash function that is not served cannot be written, and has no issuer.
+        if request.cacheable and not is_usual:
+            key = _shared_key(request)
+        return Query(key, request, issuer_id)
 
     def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
         row = self._askers.row(asker, issuer_id, standing, now_s)
@@ -446,9 +461,9 @@ class AnswerPath:
             raise NotEntitled(f"verifier {asker.verifier_id} may not ask about issuer {issuer_id}")
         return row
 
-    def _known(self, request_der: bytes, standing: Standing, now_s: int) -> Answer | None:
+    def _known(self, key: Key, standing: Standing, now_s: int) -> Answer | None:
         """Return the answer that the same question was given before, if it still holds."""
-        answer = self._answers.get(request_der)
+        answer = self._answers.get(key)
         if answer is None or now_s >= answer.expires_s:
             return None
         if answer.mark != standing.mark and not self._is_still_true(answer, standing):
@@ -686,7 +701,7 @@ class AnswerPath:
         self._note("signed")
         draft.signed(body, standing)
         if query.request.cacheable:
-            self._answers.put(query.key, draft, draft.size + len(query.key))
+            self._answers.put(query.key, draft, draft.size + _key_bytes(query.key))
         return True
 
     # --- giving --------------------------------------------------------------------------------------
@@ -793,14 +808,21 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
     return served
 
 
-def _shared_key(request: OCSPRequest) -> bytes:
+def _shared_key(request: OCSPRequest) -> Key:
     """Return what all requests have in common that may be given the same answer, however they are written.
 
-    The octets of one that asks for nothing else; behind them what it prefers, which makes them no
-    request that anybody can send.
+    The octets of one that asks for nothing else.  Beside them what it prefers, never behind them: whatever
+    octets there are, somebody can send them, and they are looked for before they are read.
     """
     der = encode_request(request.cert_ids)
-    return der if request.preferred is None else der + repr(request.preferred).encode()
+    return der if request.preferred is None else (der, request.preferred)
+
+
+def _key_bytes(key: Key) -> int:
+    if isinstance(key, bytes):
+        return len(key)
+    der, preferred = key
+    return len(der) + _PREFERRED_BYTES * (1 + len(preferred))
 
 
 def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:
