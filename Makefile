@@ -21,7 +21,7 @@ MAKEFLAGS += --no-print-directory
 help: ## list the targets
 	@echo "make run [PORT=8080] [STATE=var/dev] [WORKERS=n] is where to begin"; echo
 	@awk -F ':.*## ' -v absent=' $(ABSENT) ' '/^[a-z-]+:.*## / && !index(absent, " " $$1 " ") \
-	    { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	    { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # --- set-up: each stamp is newer than what it was made from, so a second run costs nothing --------
 
@@ -124,14 +124,17 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 	@$(BIN)/python tests/fuzz/run_fuzz.py --seconds $(FUZZ_SECONDS) $(ARGS)
 endif
 
-ifeq ($(wildcard bench/status_check.py),)
-ABSENT += bench bench-load bench-results bench-profile
+ifeq ($(wildcard bench/paths.py),)
+ABSENT += bench bench-compare bench-load bench-results bench-profile
 else
 .PHONY: bench
-bench: $(VENV)/bench.stamp ## measure one worker against nginx
-	@scripts/debian nginx nginx-light
-	@scripts/debian wrk wrk
-	@$(BIN)/python -m bench.status_check $(ARGS)
+bench: $(VENV)/bench.stamp ## measure each path of a status check (ARGS=--quick: see that it runs)
+	@scripts/debian nginx nginx-light wrk wrk openssl openssl cc gcc
+	@$(BIN)/python -m bench.paths $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: $(VENV)/bench.stamp ## say which rows of two records (A=.. B=..) differ by more than noise
+	@$(BIN)/python -m bench.compare $(A) $(B) $(ARGS)
 
 .PHONY: bench-load
 bench-load: $(VENV)/bench.stamp ## load what `make run` serves, judge its answers (ARGS='--run-time 1m Cold')

@@ -1,60 +1,170 @@
-"""The load generator of the status-check benchmark: wrk, with prepared requests.
+"""The load generator of the cost table: wrk on one processor, sending prepared requests.
 
-Knows: how to make wrk send given requests over kept or single connections, and reading what
-it says.  Does not know: which server it talks to.
+wrk asks a Lua script for every request.  The script walks over a file of prepared ones, mapped into
+memory, and counts in eight bytes that are mapped here too: so any stretch of time can be measured
+while wrk is at work, after connecting, handshakes and warming up.
+Knows: wrk, the file of requests, what wrk says of failures.
+Does not know: what is asked, or whom.  Source: wrk's SCRIPTING, LuaJIT's ffi.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 import re
 import shutil
+import signal
+import struct
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SCRIPT = Path(__file__).with_name("generator.lua")
+CLIENT_CERTIFICATE = Path(__file__).with_name("client_certificate.c")
+_LENGTH = struct.Struct("<I")
+_COUNTER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One prepared HTTP request: method, path, body (empty for GET), one connection per request."""
+class Requests:
+    """A file of prepared HTTP requests.
 
-    method: str
-    path: str
-    body: bytes
-    close: bool
+    again         start over at its end; else whoever sends more than there are measures something else
+    certificates  how many the first n requests ask about: item n; None: each asks about one
+    """
+
+    file: Path
+    count: int
+    again: bool
+    certificates: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LoadResult:
-    """What one run of the generator saw.  ``failures``: answers that were not 2xx, and socket errors."""
+class Tls:
+    """wrk over TLS; *client_library* (``build_client_library``) gives it a certificate of its own."""
+
+    client_library: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that wrk needs."""
+        if self.client_library is None:
+            return {}
+        return {
+            "LD_PRELOAD": str(self.client_library),
+            "CLIENT_CERTIFICATE": str(self.certificate),
+            "CLIENT_KEY": str(self.key),
+        }
+
+
+def write_requests(
+    file: Path, requests: Iterable[bytes], *, again: bool = False, certificates: Iterable[int] | None = None
+) -> Requests:
+    """Write prepared requests; *certificates*: how many each asks about."""
+    count = 0
+    with file.open("wb") as stream:
+        for request in requests:
+            stream.write(_LENGTH.pack(len(request)) + request)
+            count += 1
+    sums = None
+    if certificates is not None:
+        total, found = 0, [0]
+        for number in certificates:
+            total += number
+            found.append(total)
+        sums = tuple(found)
+    return Requests(file, count, again, sums)
+
+
+def build_client_library(folder: Path) -> Path:
+    """Compile what gives wrk a client certificate, which it has no option for."""
+    library = folder / "client_certificate.so"
+    compiler = os.environ.get("CC") or shutil.which("cc") or "cc"
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, CLIENT_CERTIFICATE], check=True)
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What wrk said in the end.  ``failures``: answers of 400 and above, and socket errors."""
 
     requests: int
-    seconds: float
     failures: int
 
 
-def _lua(request: Request) -> str:
-    body = "".join(f"\\{octet:03d}" for octet in request.body)
-    lines = [f'wrk.method = "{request.method}"', f'wrk.path = "{request.path}"']
-    if request.body:
-        lines += [f'wrk.body = "{body}"', 'wrk.headers["Content-Type"] = "application/ocsp-request"']
-    if request.close:
-        lines.append('wrk.headers["Connection"] = "close"')
-    return "\n".join(lines) + "\n"
+class Load:
+    """wrk at work, from entering until leaving the context."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        requests: Requests,
+        connections: int,
+        processor: int,
+        tls: Tls | None = None,
+    ) -> None:
+        self._requests = requests
+        counter = folder / "sent"
+        counter.write_bytes(bytes(_COUNTER_BYTES))
+        with counter.open("r+b") as stream:
+            self._map = mmap.mmap(stream.fileno(), _COUNTER_BYTES)
+        scheme = "http" if tls is None else "https"
+        size = requests.file.stat().st_size
+        command = ["taskset", "-c", str(processor), shutil.which("wrk") or "wrk", "-t1", f"-c{connections}"]
+        command += ["-d3600s", "--timeout", "30s", "-s", str(SCRIPT)]
+        self._process = subprocess.Popen(
+            [*command, f"{scheme}://127.0.0.1:{port}", "--", str(counter), str(requests.file), str(size)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | ({} if tls is None else tls.environment()),
+        )
+        self.said: Said | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def sent(self) -> int:
+        """Return how many requests wrk has asked the script for so far."""
+        number: int = struct.unpack_from("<Q", self._map)[0]
+        return number
+
+    def stop(self) -> Said:
+        """Stop wrk.
+
+        Raises: RuntimeError — it failed, or came to the end of requests that were to be sent once.
+        """
+        self._process.send_signal(signal.SIGINT)
+        text, _ = self._process.communicate()
+        self.said = read_said(text)
+        if not self._requests.again and self.sent() > self._requests.count:
+            raise RuntimeError(f"{self.sent()} requests were sent, only {self._requests.count} prepared")
+        return self.said
 
 
-def run(
-    folder: Path, port: int, request: Request, connections: int, seconds: int, processor: int
-) -> LoadResult:
-    """Send *request* over and over for *seconds* on *connections*, from *processor* alone."""
-    script = folder / "request.lua"
-    script.write_text(_lua(request))
-    command = ["taskset", "-c", str(processor), shutil.which("wrk") or "wrk", "-t1"]
-    command += [f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    done = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)
+def read_said(text: str) -> Said:
+    """Read what wrk prints at its end.
+
+    Raises: RuntimeError — it is not that.
+    """
+    done = re.search(r"(\d+) requests in ", text)
     if done is None:
-        raise RuntimeError(f"wrk said nothing of use:\n{said}")
-    failures = sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
-    for numbers in re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", said):
+        raise RuntimeError(f"wrk said nothing of use:\n{text}")
+    failures = sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
+    for numbers in re.findall(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text):
         failures += sum(int(number) for number in numbers)
-    return LoadResult(int(done[1]), float(done[2]) / (1000 if done[3] == "ms" else 1), failures)
+    return Said(int(done[1]), failures)

@@ -1,8 +1,8 @@
-"""The yardstick: nginx, one worker, serving a static file of the same bytes.
+"""The yardstick: nginx, one worker, serving a static file of the same bytes, plain and over TLS.
 
-Knows: a configuration in which nginx does as little as it can (no log, the open
-file cached), answers GET and POST alike, and keeps
-connections as long as the subject does.  Does not know: the subject.
+Knows: a configuration in which nginx does as little as it can (no log, the open file cached), answers
+GET and POST alike, and keeps connections as long as the subject does; over TLS it takes version 1.3 only.
+Does not know: the subject.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.cpu_time import children, pin
+from bench.server import Place, free_port, wait_for_port
+from bench.tls_files import TlsFiles
 
 _CONFIGURATION = """
 worker_processes 1;
@@ -32,6 +38,7 @@ http {{
   types {{ }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    {tls}
     root {folder}/www;
     location / {{
       error_page 405 =200 /answer;
@@ -43,33 +50,71 @@ http {{
 }}
 """
 
+_TLS = """
+    listen 127.0.0.1:{port} ssl backlog=4096;
+    ssl_certificate {files.server_certificate};
+    ssl_certificate_key {files.server_key};
+    ssl_protocols TLSv1.3;
+"""
+_CLIENTS = """
+    ssl_client_certificate {files.ca};
+    ssl_verify_client on;
+"""
+
 
 class Nginx:
-    """A running nginx that answers every request with *body*."""
+    """A running nginx that answers every request with *body*; it has *processor* for its own.
 
-    def __init__(self, folder: Path, port: int, body: bytes) -> None:
+    With *tls* it listens at ``tls_port`` too; *ask_clients*: for clients with a certificate only.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        body: bytes,
+        processor: int,
+        tls: TlsFiles | None = None,
+        ask_clients: bool = False,
+    ) -> None:
         binary = shutil.which("nginx") or "/usr/sbin/nginx"
         www = folder / "www"
         www.mkdir(parents=True)
         folder.chmod(0o755)
         (www / "answer").write_bytes(body)
         configuration = folder / "nginx.conf"
-        configuration.write_text(_CONFIGURATION.format(folder=folder, port=port))
-        self.port = port
+        self.name = "nginx"
+        self.port = free_port()
+        self.tls_port = free_port()
+        self.body = body
+        more = ""
+        if tls is not None:
+            more = (_TLS + (_CLIENTS if ask_clients else "")).format(port=self.tls_port, files=tls)
+        configuration.write_text(_CONFIGURATION.format(folder=folder, port=self.port, tls=more))
         self._process = subprocess.Popen(
             [binary, "-c", str(configuration), "-p", str(folder), "-g", f"user {_user()};"],
             stderr=subprocess.DEVNULL,
         )
-        self.worker_pid = self._find_worker()
+        try:
+            wait_for_port(self.port)
+            self.pids: Sequence[int] = children(self._process.pid)
+            for pid in self.pids:
+                pin(pid, processor)
+        except BaseException:
+            self.stop()
+            raise
 
-    def _find_worker(self) -> int:
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        for _ in range(100):
-            pids = children.read_text().split()
-            if pids:
-                return int(pids[0])
-            time.sleep(0.05)
-        raise RuntimeError("nginx has no worker after 5 s")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def tls(self) -> Place:
+        """The same server by its TLS port."""
+        return Place("nginx, TLS", self.tls_port, self.pids)
 
     def stop(self) -> None:
         """Stop nginx and wait for it."""

@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = {
-    "bench": "bench/status_check.py",
-    "bench-load": "bench/status_check.py",
+    "bench": "bench/paths.py",
+    "bench-compare": "bench/paths.py",
+    "bench-load": "bench/paths.py",
     "fault-runs": "tests/faults",
     "fuzz": "tests/fuzz",
     "interop": "tests/interop",

@@ -1,0 +1,111 @@
+"""What each path of a status check costs, against its yardstick, in one run: the cost table.
+
+    python -m bench.paths [--only WORDS]... [--rounds 5] [--seconds 1.2] [--quick] [--out FILE]
+
+Whole installations (registered access, everything counted) and their yardsticks are asked in turn, round
+by round, each until its processor is full: servers on processor 0, everything else on processor 1.  A
+figure is CPU time of the server's processes per request; a ratio belongs to one round, and the median of
+the rounds counts.  The first round warms up and is left out.  Wall time is never used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.legs import Bench
+from bench.machine import what
+from bench.measure import Timing
+from bench.national_mix import CERTIFICATES
+from bench.results import Results, Row, write_results
+from bench.rows import RowSoFar
+from bench.stations import Scene
+from bench.subject import Processors
+from bench.table import Station, as_markdown, chosen
+
+_QUICK = {"rounds": 1, "seconds": 0.3, "certificates": 1_000_000}
+
+
+def measure_station(station: Station, scene: Scene, rounds: int) -> tuple[list[Row], int]:
+    """Open a station and measure its rows: *rounds* rounds, and one before them.
+
+    Returns: the rows, and how many bytes the body of an answer had.
+    """
+    rows = [RowSoFar(plan) for plan in station.rows]
+    needed = set[str]().union(*(row.plan.needs for row in rows))
+    with station.open(scene) as legs:
+        wanted = {name: leg for name, leg in legs.items() if name in needed}
+        if missing := needed - wanted.keys():
+            raise KeyError(f"{station.name}: nothing measures {sorted(missing)}")
+        for number in range(rounds + 1):
+            began_s = time.monotonic()
+            measured = {}
+            for name, leg in wanted.items():
+                try:
+                    measured[name] = leg.take()
+                except Exception as exc:
+                    exc.add_note(f"while measuring {station.name}: {name}")
+                    raise
+            if number:
+                for row in rows:
+                    row.add(measured)
+            say(f"{station.name}, round {number} of {rounds}: {time.monotonic() - began_s:.0f} s")
+    return [row.row() for row in rows], legs.response_bytes
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal how it goes."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, write the record, print the table; exit code 1 if a row missed what it must reach."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--only", action="append", default=[], help="rows whose name holds this; repeatable")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement")
+    parser.add_argument("--certificates", type=int, default=CERTIFICATES, help="in the nation's index")
+    parser.add_argument("--quick", action="store_true", help="see whether everything runs; no figures")
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    arguments = parser.parse_args()
+    stations = chosen(arguments.only)
+    if arguments.list or not stations:
+        print(
+            "\n".join(
+                f"{station.name}: {row.path}, {row.connections} / {row.yardstick}"
+                for station in chosen([])
+                for row in station.rows
+            )
+        )
+        return
+    if arguments.quick:
+        for name, value in _QUICK.items():
+            setattr(arguments, name, value)
+    processors = Processors()
+    os.sched_setaffinity(0, {processors.others})
+    rows: list[Row] = []
+    sizes: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="certstatus-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        bench = Bench(folder, processors.others, Timing(seconds=arguments.seconds))
+        scene = Scene(bench, processors, arguments.certificates)
+        for station in stations:
+            found, size = measure_station(station, scene, arguments.rounds)
+            rows += found
+            sizes.append(size)
+    record = Results(what("python -m bench.paths " + " ".join(sys.argv[1:]), sizes[0]), tuple(rows))
+    if not arguments.quick or arguments.out:
+        out = arguments.out or Path("bench/results") / f"paths-{record.what.commit}.json"
+        write_results(record, out)
+        say(f"record: {out}")
+    print(as_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
