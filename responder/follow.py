@@ -412,7 +412,7 @@ class Follower(threading.Thread):
             return
         # Before the lock is taken: only this thread changes a view, and many changes take some milliseconds.
         left: list[list[Entry]] = []
-        view = before.view.moved_to(snapshot, partial(_take_breath, left))
+        view = before.view.moved_to(snapshot, partial(take_breath, left))
         with self.settled:
             self.standing = replace(
                 before,
@@ -424,19 +424,21 @@ class Follower(threading.Thread):
         # An overlay that is let go of at once frees 200,000 entries in one go, and keeps the loop from its
         # work for 20 ms; held by the lots, they go a few at a time.  A map takes as long.
         if before.view.snapshot is not None:
-            before.view.snapshot.forget_pages(_breathe)
+            before.view.snapshot.forget_pages(breathe)
         del before
         while left:
             left.pop()
-            _breathe()
+            breathe()
 
 
-def _take_breath(left: list[list[Entry]], lot: list[Entry]) -> None:
+def take_breath(left: list[list[Entry]], lot: list[Entry]) -> None:
+    """Keep a *lot* alive among those *left* to be let go of, and let other threads run."""
     left.append(lot)
-    _breathe()
+    breathe()
 
 
-def _breathe() -> None:
+def breathe() -> None:
+    """Let the threads run that wait for the interpreter."""
     time.sleep(_BREATH_S)
 
 

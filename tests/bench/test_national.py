@@ -14,8 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 from served_installation import Served
 
+from bench import index_steps
+from bench.index_scale import missed
 from bench.national import make_national
+from bench.own_process import measured
 from bench.population import Population
+from certstatus.private_valkey import PrivateValkey
+from certstatus.publisher_key import load_index_key
 
 COUNT = 50_000
 
@@ -110,3 +115,41 @@ def _ask_about(nation: Served, population: Population, numbers: list[int]) -> No
         serial, status = population.members.member(number)
         assert status == ("good" if number % 7 else "revoked")
         assert _status(nation, population.ca, serial) == status
+
+
+def test_every_step_with_an_index_of_that_size(nation: Served, tmp_path: Path) -> None:
+    """What the benchmark of sizes does, each in a process of its own, and what it must find."""
+    path = max((nation.state / "index").glob("*.csx"), key=lambda found: found.stat().st_size)
+    people, index_key = nation.state / "population", load_index_key(nation.state / "secrets" / "index.key")
+    written = measured(index_steps.write, path, tmp_path / "written")
+    assert written["bytes"] == path.stat().st_size
+    assert written["own_mb_max"] > 0
+    merged = measured(index_steps.merge, path, tmp_path / "merged", people, index_key)
+    assert merged["changes"] == 2 * (written["rows"] // 1826)
+    (tmp_path / "host").mkdir()
+    with PrivateValkey(tmp_path / "valkey", 64) as valkey:
+        assert valkey.process is not None
+        where = (path, valkey.url, valkey.process.pid)
+        assert measured(index_steps.upload, *where)["mb_per_s"] > 0
+        assert measured(index_steps.fetch, *where, tmp_path / "host")["bytes"] == path.stat().st_size
+        assert measured(index_steps.check, path, valkey.url, tmp_path / "host")["whole_ms"] > 0
+    assert measured(index_steps.look_up, path, people, index_key)["known_us"] > 0
+    assert measured(index_steps.swap, path)["kept"] == 0
+
+
+def test_what_is_not_as_it_must_be_is_named() -> None:
+    """A figure beyond its bound is named, one at it is not, and a rate only where there is one."""
+    steps = {
+        "size": {"bytes_per_issued": 16.0, "bytes_per_revoked": 16.5},
+        "look_up": {"known_us": 5.0, "unknown_us": 1.0},
+        "serve": {"restart_s_max": 2.5},
+        "fetch": {"mb_per_s": 150.0},
+    }
+    found = missed(10_000_000, steps)
+    assert [line.split(",")[0] for line in found] == [
+        "10000000: size bytes_per_revoked 16.5",
+        "10000000: serve restart_s_max 2.5",
+        "10000000: fetch mb_per_s 150.0",
+    ]
+    assert len(missed(10_000, steps)) == 2
+    assert len(missed(100_000_000, steps)) == 2
