@@ -324,8 +324,13 @@ class Worker:
         seen, monotonic_s = self.keys.look(), self._monotonic_s()
         if seen == self._keys_seen or monotonic_s < self._keys_again_s:
             return
+        config = self.config
         try:
-            self.path.signers = await asyncio.to_thread(self.keys.load, self.config.responder.key)
+            signers = await asyncio.to_thread(self.keys.load, config.responder.key)
+            if self.config is not config:
+                # A reload came in between: its keys are newer, and chosen by what it read.  Looked at again.
+                return
+            self.path.signers = signers
             self._keys_seen = seen
         except CertStatusError as exc:
             log.error("keys: %s", exc)
