@@ -1,4 +1,4 @@
-"""By what an answer is known again: never by octets that are no request, nor before its issuer is known."""
+"""By what an answer is known again: never by octets that are no request, and after its issuer is known."""
 
 from __future__ import annotations
 
