@@ -26,6 +26,7 @@ from bench.population import Population
 from bench.prepared import Form, Preparer
 
 REQUESTS = 50_000
+_READY_S = 60.0
 # The national mix of ``locustfile.py`` (share, form, certificates), without importing locust.
 _SHARES = (
     (0.50, Form("GET"), 1),
@@ -51,11 +52,11 @@ class Demo:
         file = self.state / "certstatus.toml"
         file.write_text(_with_table(file.read_text(), config))
         self.run("demo", "--population", str(people))
-        self._process = subprocess.Popen(
-            self.command("serve", "--workers", str(workers)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._said = folder / "serve.log"
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                self.command("serve", "--workers", str(workers)), stdout=said, stderr=said
+            )
         self._workers = workers
         try:
             self._wait_ready()
@@ -109,15 +110,21 @@ class Demo:
             yield preparer.http([next(members)[0] for _ in range(count)]), close
 
     def _wait_ready(self) -> None:
-        for _ in range(600):
+        begun_s = time.monotonic()
+        while time.monotonic() - begun_s < _READY_S:
             try:
                 with urllib.request.urlopen(f"{self.url}/readyz", timeout=1):
                     if all(self.status(slot)["ready"] for slot in range(self._workers)):
                         return
             except (OSError, ValueError):
                 pass
+            if self._process.poll() is not None:
+                break
             time.sleep(0.1)
-        raise RuntimeError("the installation was not ready after 60 s")
+        said = self._said.read_text(errors="replace")[-2000:]
+        raise RuntimeError(
+            f"the installation was not ready after {time.monotonic() - begun_s:.0f} s:\n{said}"
+        )
 
 
 def _with_table(text: str, table: str) -> str:
