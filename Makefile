@@ -64,7 +64,7 @@ run: $(VENV)/run.stamp ## set up, make the demo in STATE at the first start, and
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x')
-	@scripts/debian openssl openssl softhsm2-util softhsm2 cc gcc
+	@scripts/debian openssl openssl softhsm2-util softhsm2 cc gcc wrk wrk
 	@$(BIN)/python -m pytest $(ARGS)
 
 TEST_FOLDERS = $(sort $(patsubst %/,%,$(dir $(wildcard tests/*/*.py))))

@@ -86,7 +86,7 @@ def main() -> None:
     if arguments.quick:
         for name, value in _QUICK.items():
             setattr(arguments, name, value)
-    processors = Processors()
+    processors = Processors.available()
     os.sched_setaffinity(0, {processors.others})
     rows: list[Row] = []
     sizes: list[int] = []

@@ -63,24 +63,29 @@ class Scene:
 
 
 class _Stand:
-    """One subject with its own nginx, and the measurements that can be taken of both."""
+    """One subject, and the measurements that can be taken of it and of an nginx beside it."""
 
-    def __init__(self, scene: Scene, subject: Subject, nginx: Nginx, tally: Tally) -> None:
+    def __init__(self, scene: Scene, subject: Subject, tally: Tally) -> None:
         self.scene = scene
         self.subject = subject
-        self.nginx = nginx
+        self.body = _answer_of(subject)
         self.tally = tally
         self._once = each_once(subject.population)
         self.legs = Legs()
-        self.legs.response_bytes = len(nginx.body)
+        self.legs.response_bytes = len(self.body)
 
     def _questions(self, form: Form) -> Questions:
         shape = Shape("", 1.0, form)
         return Questions([shape], self.subject.population, self.subject.host, one(self.subject.population))
 
-    def nginx_leg(self, name: str, connections: int) -> None:
+    def file_server(self, stack: ExitStack) -> Nginx:
+        """Start an nginx that hands out an answer of the subject."""
+        folder = self.subject.state.with_name(f"{self.subject.state.name}-nginx")
+        return stack.enter_context(Nginx(folder, self.body, self.scene.processors.server))
+
+    def nginx_leg(self, nginx: Nginx, name: str, connections: int) -> None:
         """nginx, its file asked for."""
-        questions, nginx = self._questions(FORMS[name]), self.nginx
+        questions = self._questions(FORMS[name])
         check = same_answer(nginx, next(questions.ask()).http, nginx.body)
         leg = LoadLeg(self.scene.bench, nginx, connections, repeating(questions), check)
         self.legs[f"nginx {name} {connections}"] = leg
@@ -142,13 +147,10 @@ def _answer_of(subject: Subject) -> bytes:
     return ask(subject.port, http)[1]
 
 
-def _beside(stack: ExitStack, scene: Scene, name: str, setting: Setting) -> _Stand:
-    """Start a subject and its nginx."""
-    folder = scene.bench.folder
-    subject = stack.enter_context(Subject(folder / name, setting, scene.processors))
-    nginx = Nginx(folder / f"{name}-nginx", _answer_of(subject), scene.processors.server)
-    tally = stack.enter_context(closing(Tally(subject.counters)))
-    return _Stand(scene, subject, stack.enter_context(nginx), tally)
+def _stand(stack: ExitStack, scene: Scene, name: str, setting: Setting) -> _Stand:
+    """Start a subject."""
+    subject = stack.enter_context(Subject(scene.bench.folder / name, setting, scene.processors))
+    return _Stand(scene, subject, stack.enter_context(closing(Tally(subject.counters))))
 
 
 @contextmanager
@@ -156,14 +158,15 @@ def nation(scene: Scene) -> Iterator[Legs]:
     """All that is asked of a nation's index, with P-256, without TLS."""
     setting = Setting(scene.certificates, REVOCABLE)
     with ExitStack() as stack:
-        stand = _beside(stack, scene, "nation", setting)
+        stand = _stand(stack, scene, "nation", setting)
         subject, processors = stand.subject, scene.processors
+        nginx = stand.file_server(stack)
         for name in FORMS:
-            stand.nginx_leg(name, FEW)
+            stand.nginx_leg(nginx, name, FEW)
             stand.repeated(name, FEW)
         stand.unseen(FEW)
         for name in ("GET", "POST", "GET, HTTP/1.0"):
-            stand.nginx_leg(name, MANY)
+            stand.nginx_leg(nginx, name, MANY)
             stand.repeated(name, MANY)
         stand.unseen(MANY)
         stand.signature("p256")
@@ -174,11 +177,11 @@ def nation(scene: Scene) -> Iterator[Legs]:
                 stand.cold(shape, MANY)
         _pulls(stand)
         _mix(stand)
-        aiohttp = PlainAiohttp(scene.bench.folder, stand.nginx.body, processors.server)
+        aiohttp = PlainAiohttp(scene.bench.folder, stand.body, processors.server)
         questions = Questions(
             [Shape("", 1.0, FORMS["GET"])], subject.population, subject.host, one(subject.population)
         )
-        check = same_answer(stack.enter_context(aiohttp), next(questions.ask()).http, stand.nginx.body)
+        check = same_answer(stack.enter_context(aiohttp), next(questions.ask()).http, stand.body)
         stand.legs[f"aiohttp GET {FEW}"] = LoadLeg(scene.bench, aiohttp, FEW, repeating(questions), check)
         yield stand.legs
 
@@ -278,9 +281,10 @@ def signed_by(algorithm: str) -> Callable[[Scene], AbstractContextManager[Legs]]
     @contextmanager
     def station(scene: Scene) -> Iterator[Legs]:
         with ExitStack() as stack:
-            stand = _beside(stack, scene, algorithm, Setting(scene.others, responder={"key": algorithm}))
-            stand.nginx_leg("GET", FEW)
-            stand.nginx_leg("POST", FEW)
+            stand = _stand(stack, scene, algorithm, Setting(scene.others, responder={"key": algorithm}))
+            nginx = stand.file_server(stack)
+            stand.nginx_leg(nginx, "GET", FEW)
+            stand.nginx_leg(nginx, "POST", FEW)
             stand.signature(algorithm)
             for shape in STATUS_REQUESTS:
                 if shape.name in ("GET", "nonce"):
@@ -296,7 +300,7 @@ def two_workers(scene: Scene) -> Iterator[Legs]:
     legs = Legs()
     with ExitStack() as stack:
         for workers, name in ((1, "one worker"), (2, "two workers")):
-            stand = _beside(stack, scene, f"workers-{workers}", Setting(scene.others, workers=workers))
+            stand = _stand(stack, scene, f"workers-{workers}", Setting(scene.others, workers=workers))
             for connections in (FEW, MANY):
                 stand.repeated("GET", connections)
             stand.cold(STATUS_REQUESTS[0], FEW)
@@ -309,7 +313,7 @@ def two_workers(scene: Scene) -> Iterator[Legs]:
 def beside_openssl(scene: Scene) -> Iterator[Legs]:
     """openssl ocsp, and a subject asked the same way."""
     with ExitStack() as stack:
-        stand = _beside(stack, scene, "openssl", Setting(scene.others))
+        stand = _stand(stack, scene, "openssl", Setting(scene.others))
         shape = Shape("GET, HTTP/1.0", 1.0, FORMS["GET, HTTP/1.0"])
         stand.cold(shape, ONE_AT_A_TIME)
         server = stack.enter_context(

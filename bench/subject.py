@@ -9,6 +9,7 @@ Does not know: what is measured.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -37,6 +38,17 @@ class Processors:
 
     server: int = 0
     others: int = 1
+
+    @classmethod
+    def available(cls) -> Processors:
+        """Return the first and the last processor that this process may use.
+
+        Raises: RuntimeError — there is only one: server and generator would wait for each other.
+        """
+        found = sorted(os.sched_getaffinity(0))
+        if len(found) < 2:
+            raise RuntimeError("one processor for the server and one for everything else are needed")
+        return cls(found[0], found[-1])
 
 
 @dataclass(frozen=True, slots=True)
