@@ -427,6 +427,20 @@ class AnswerPath:
         """Return the HTTP answer that says *error* as an OCSP response, counted as a refusal."""
         return self._refuse(error, peer, 0, how, now_s)
 
+    def limit(self, limits: Limits) -> None:
+        """Go by other limits from here on; what was kept under the old ones is asked anew."""
+        if limits.certificates_max < self.limits.certificates_max:
+            self._memo = GenerationCache(self._memo.bytes_max)
+            self._answers = GenerationCache(self._answers.bytes_max)
+        self.limits = limits
+
+    def let_go(self) -> None:
+        """Forget what was made out of an index that is no longer served; called once a second."""
+        standing = self._follower.standing
+        for issuer_id, terms in list(self._terms_of.items()):
+            if terms.moment.standing is not standing:
+                del self._terms_of[issuer_id]
+
     # --- steps ---------------------------------------------------------------------------------------
 
     def _admit(self, peer: Peer, standing: Standing, now_ms: int, monotonic_s: float) -> Asker:
@@ -634,9 +648,6 @@ class AnswerPath:
             start_der=encode_response_start(signer.responder_key_hash, produced_at_s),
         )
         if request.preferred is None:
-            if any(other.moment.standing is not standing for other in self._terms_of.values()):
-                # An index that is no longer served must not be kept by what was said out of it.
-                self._terms_of.clear()
             self._terms_of[issuer_id] = terms
         return terms
 

@@ -271,7 +271,7 @@ class Worker:
             log.error("reload: %s", exc)
             return
         self.config = config
-        self.path.limits = answer_limits(config)
+        self.path.limit(answer_limits(config))
         self.lanes.limits = self.application.limits = lane_limits(config)
         self.desk.queue_max = config.responder.signing_queue_max
         self.desk.budget_s = config.responder.signing_budget_us / 1e6
@@ -313,6 +313,7 @@ class Worker:
     def tick(self) -> None:
         """Deadlines, garbage, status."""
         self.lanes.sweep()
+        self.path.let_go()
         # Neither lane makes cycles that we know of.  Those that we do not know of are found here, or before
         # by the watch over the turns, if there is much to look through.
         gc.collect(0)
