@@ -94,15 +94,13 @@ class Findings:
 class Together:
     """The findings of all processes.
 
-    busy        greatest share of the time that one of them ran or waited for a processor
-    cpu_us      processor time per answer of any kind, microseconds
-    unreported  processes whose last report did not come
+    busy    greatest share of the time that one of them ran or waited for a processor
+    cpu_us  processor time per answer of any kind, microseconds
     """
 
     counts: dict[str, int]
     cases: list[dict[str, str]]
     processes: int
-    unreported: int
     busy: float
     cpu_us: float
 
@@ -117,7 +115,6 @@ def together(reports: Iterable[dict[str, Any]]) -> Together:
         counts,
         [case for report in reports for case in report["cases"]],
         len(reports),
-        sum(not report["ended"] for report in reports),
         max(
             ((item["cpu_s"] + item["waited_s"]) / item["wall_s"] for item in reports if item["wall_s"]),
             default=0.0,

@@ -8,6 +8,7 @@ Knows: locust's events.  Does not know: the scenarios, but for those it is told 
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
+from gevent.event import Event
 from locust import User, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
+from locust.runners import STATE_CLEANUP, STATE_STOPPED, MasterRunner, WorkerRunner
 
 from bench.findings import together
 from bench.objectives import Objectives, judge
@@ -40,10 +42,20 @@ _LAST_REPORTS_S = 10.0
 
 @dataclass(slots=True)
 class _Run:
-    """What this process knows of the run.  ``reports``: the other processes' findings by their names."""
+    """What this process knows of the run.
+
+    reports  the other processes' findings by their names
+    others   the names of all of them
+    ready    this process knows whom to ask: locust may tell it to start before that
+    """
 
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stopped: bool = False
+    others: set[str] = field(default_factory=set)
+    ready: Event = field(default_factory=Event)
+
+    def unreported(self) -> int:
+        """Return how many of the other processes have not told their last findings."""
+        return sum(not self.reports.get(name, {}).get("ended") for name in self.others)
 
 
 def listen(default: type[User], refused: type[User], pulling: type[User]) -> None:
@@ -64,10 +76,21 @@ def listen(default: type[User], refused: type[User], pulling: type[User]) -> Non
             print(f"not begun: {exc}", flush=True)
             raise SystemExit(_EXIT_NOT_BEGUN) from None
         _report(environment, run)
+        # Ctrl-C as it comes would end whichever user is running, with what it has not yet counted.
+        gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+        run.ready.set()
+
+    def start(environment: Environment, **_: Any) -> None:  # noqa: ANN401
+        run.ready.wait()
+        _start(environment)
+        runner = _runner(environment)
+        run.others = (
+            {client.id for client in runner.clients.all} if isinstance(runner, MasterRunner) else set()
+        )
 
     events.init_command_line_parser.add_listener(_arguments)
     events.init.add_listener(begin)
-    events.test_start.add_listener(_start)
+    events.test_start.add_listener(start)
     events.quitting.add_listener(lambda environment, **_: _sum_up(environment, run))
 
 
@@ -199,7 +222,7 @@ def _follow(environment: Environment, target: Target, is_first: bool) -> None:
         gevent.sleep(_TICK_S)
 
 
-def _start(environment: Environment, **_: Any) -> None:  # noqa: ANN401
+def _start(environment: Environment) -> None:
     """A run begins, in each process."""
     options, runner, target = _options(environment), _runner(environment), StatusUser.target
     if not isinstance(runner, WorkerRunner):
@@ -217,11 +240,22 @@ def _report(environment: Environment, run: _Run) -> None:
         data["certstatus"] = _findings(runner.state == STATE_STOPPED)
 
     def hear(client_id: str, data: dict[str, Any]) -> None:
-        run.reports[client_id] = data["certstatus"]
+        if "certstatus" in data:
+            run.reports[client_id] = data["certstatus"]
+
+    def last_words(**_: Any) -> None:  # noqa: ANN401
+        until_s = time.monotonic() + _LAST_REPORTS_S
+        while runner.state == STATE_CLEANUP and time.monotonic() < until_s:
+            # Told to stop, too: its users have not all put into the statistics what they counted.
+            gevent.sleep(_TICK_S)
+        runner.stop()
+        runner._send_stats()
 
     if isinstance(runner, WorkerRunner):
         environment.events.report_to_master.add_listener(tell)
         runner.register_message(_REPORT_NOW, lambda **_: runner._send_stats())
+        # Runs before locust's own listener, which takes leave of the first process.
+        environment.events.quitting.add_listener(last_words)
     elif isinstance(runner, MasterRunner):
         environment.events.worker_report.add_listener(hear)
         # Locust waits half a second for the last reports, and does without those that come later.
@@ -229,17 +263,25 @@ def _report(environment: Environment, run: _Run) -> None:
 
 
 def _reports_first(runner: MasterRunner, run: _Run, leave: Callable[[], None]) -> Callable[[], None]:
+    first = gevent.getcurrent()
+
     def stop_and_leave() -> None:
         runner.stop()
-        runner.send_message(_REPORT_NOW)
+        if runner.clients.all:
+            runner.send_message(_REPORT_NOW)
         until_s = time.monotonic() + _LAST_REPORTS_S
-        while time.monotonic() < until_s and not all(
-            run.reports.get(client.id, {}).get("ended") for client in runner.clients.all
-        ):
+        while time.monotonic() < until_s and run.unreported():
             gevent.sleep(_TICK_S)
         leave()
 
-    return stop_and_leave
+    def leave_later() -> None:
+        # Locust also leaves from the greenlet that reads the reports: that one must not wait for them.
+        if gevent.getcurrent() is first:
+            stop_and_leave()
+        else:
+            gevent.spawn(stop_and_leave)
+
+    return leave_later
 
 
 def _findings(ended: bool) -> dict[str, Any]:
@@ -254,11 +296,15 @@ def _sum_up(environment: Environment, run: _Run) -> None:
     runner, options = _runner(environment), _options(environment)
     if isinstance(runner, WorkerRunner):
         return
-    reports = run.reports.values() if isinstance(runner, MasterRunner) else [_findings(ended=True)]
+    if runner.state != STATE_STOPPED:
+        # Interrupted: what the users have counted is still theirs.
+        runner.quit()
+    reports = list(run.reports.values()) if isinstance(runner, MasterRunner) else [_findings(ended=True)]
     summary = judge(
         environment.stats,
         together(reports),
         Objectives(options.p99_ms, options.failures_max, options.rate_min),
+        unreported=run.unreported(),
         exceptions=len(runner.exceptions),
         stopped=getattr(options, "gave_up", False),
     )

@@ -94,11 +94,13 @@ def judge(
     found: Together,
     objectives: Objectives,
     *,
+    unreported: int = 0,
     exceptions: int = 0,
     stopped: bool = False,
 ) -> Summary:
     """Return the summary of everything that was asked.
 
+    unreported  processes whose last report did not come
     exceptions  mistakes of the generator itself
     stopped     the run was given up because too much failed
     """
@@ -117,8 +119,8 @@ def judge(
         Check("p99", p99_ms <= objectives.p99_ms, f"{p99_ms:g} ms", f"at most {objectives.p99_ms:g} ms"),
         Check("rate", rate >= objectives.rate_min, f"{rate:.0f}/s", f"at least {objectives.rate_min:.0f}/s"),
     ]
-    if found.unreported or not found.processes:
-        checks.append(Check("reports", False, f"{found.unreported} processes' last ones are missing", "all"))
+    if unreported or not found.processes:
+        checks.append(Check("reports", False, f"{unreported} processes' last ones are missing", "all"))
     if exceptions:
         checks.append(Check("generator", False, f"{exceptions} exceptions in its own code", "none"))
     if stopped:

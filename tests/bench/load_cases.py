@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -49,16 +52,55 @@ class Loaded(NamedTuple):
         return counts
 
 
+class Loading:
+    """Locust without its page, running."""
+
+    def __init__(self, command: list[str], summary: Path) -> None:
+        self._summary = summary
+        # A group of its own, as a terminal gives it one.
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def interrupt(self) -> Loaded:
+        """Press Ctrl-C."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        return self.result()
+
+    def result(self) -> Loaded:
+        """Wait for the end."""
+        try:
+            output, _ = self._process.communicate(timeout=60)
+        except BaseException:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise
+        content = json.loads(self._summary.read_text()) if self._summary.exists() else {}
+        return Loaded(self._process.returncode, output, content)
+
+
 def load(folder: Path, host: str, population: Path, *words: str) -> Loaded:
-    """Run locust without its page; *words* come last and so decide."""
+    """Run the load test to its end."""
+    return begin(folder, host, population, *words).result()
+
+
+def begin(folder: Path, host: str, population: Path, *words: str) -> Loading:
+    """Start a load test of a second; *words* come last and so decide."""
     summary = folder / "summary.json"
     summary.unlink(missing_ok=True)
     command = [sys.executable, "-m", "locust", "-f", "bench/locustfile.py", "--headless", "--only-summary"]
     command += ["--host", host, "--population", str(population), "--summary", str(summary)]
     command += ["--users", "16", "--spawn-rate", "100", "--run-time", "1s", "--p99-ms", "5000", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    content = json.loads(summary.read_text()) if summary.exists() else {}
-    return Loaded(done.returncode, done.stdout + done.stderr, content)
+    if "--processes" in words:
+        # Not the usual port, which somebody else's load test may have.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
+    return Loading(command, summary)
 
 
 # --- a responder that lies -----------------------------------------------------------------------------

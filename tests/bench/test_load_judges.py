@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from cryptography.x509 import ocsp
-from load_cases import Liar, load, octets
+from load_cases import Liar, begin, load, octets
 
 from bench.revoked_meanwhile import this_boot
 
@@ -96,6 +97,23 @@ def test_processes_sum_up_what_each_has_found(tmp_path: Path) -> None:
     text = report.read_text()
     assert "Cold: nonce" in text
     assert "revoked instead of good" in text
+
+
+def test_interrupted_processes_still_sum_up(tmp_path: Path) -> None:
+    """Ctrl-C, which a terminal sends to all of them, ends the run with everything that was counted."""
+    liar = Liar(lies("truth", "truth"))
+    population = liar.write(tmp_path / "population")
+    with liar.running(population) as url:
+        words = ("--processes", "2", "--users", "8", "--run-time", "1h", "Cold")
+        loading = begin(tmp_path, url, population, *words)
+        until = time.monotonic() + 20
+        while sum(liar.asked.values()) < 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        run = loading.interrupt()
+    assert run.code == 0, run.output
+    served = sum(liar.asked.values()) - 1
+    assert served - 8 <= run.summary["requests"] == run.summary["answers"] <= served
 
 
 def test_too_many_failures_stop_the_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from load_cases import ROOT, load
+from load_cases import ROOT, begin, load
 from served_installation import Served
 
 from bench.national_mix import CRL_PULLS, STATUS_REQUESTS
@@ -55,15 +55,21 @@ def test_every_scenario_runs_while_certificates_are_revoked(
     words = [sys.executable, "-m", "bench.revoke_some", "--config", str(served.config), "--service", "AUTH"]
     words += ["--population", str(population), "--rate", "20", "--count", "40"]
     revoking = subprocess.Popen(words, cwd=ROOT)
-    publishing = subprocess.Popen(
-        ["sh", "-c", 'sleep 1.5; exec "$@"', "-", *served.command("publish", "now")]
-    )
+    path = "/crl/auth/g1/all/complete.crl"
+    old, until = served.get(path), time.monotonic() + 30
+    loading = begin(tmp_path, served.url, population, "--run-time", "1h", "--html", str(report), *ENTITLED)
     try:
-        run = load(tmp_path, served.url, population, "--run-time", "5s", "--html", str(report), *ENTITLED)
+        # Everybody has the old one, and asks for a newer one every second.
+        time.sleep(2.5)
+        served.run("publish", "now")
+        while served.get(path) == old:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(2.5)
     finally:
+        run = loading.interrupt()
         revoking.terminate()
         revoking.wait()
-        assert publishing.wait() == 0
     assert run.code == 0, run.output
     assert run.summary["wrong"] == run.summary["missing"] == 0
     text = report.read_text()
