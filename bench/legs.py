@@ -29,6 +29,7 @@ _BESIDE_S = 0.4
 # The first time nobody knows: more than there can be of answers from memory, and of signed ones.
 PER_S_REPEATED = 100_000.0
 PER_S_SIGNED = 25_000.0
+PER_S_SIGNED_SLOWLY = 8_000.0
 
 Make = Callable[[Path, int], Requests]
 

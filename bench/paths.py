@@ -68,7 +68,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="rows whose name holds this; repeatable")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement")
-    parser.add_argument("--certificates", type=int, default=CERTIFICATES, help="in the nation's index")
+    parser.add_argument(
+        "--certificates",
+        type=int,
+        default=CERTIFICATES,
+        help="in the nation's index; each round asks about some 400,000 of them anew",
+    )
     parser.add_argument("--quick", action="store_true", help="see whether everything runs; no figures")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--list", action="store_true", help="name the rows and stop")

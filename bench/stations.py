@@ -18,7 +18,17 @@ from pathlib import Path
 
 from bench.answers import said_of, verify
 from bench.generator import Requests, Tls, build_client_library, write_requests
-from bench.legs import PER_S_REPEATED, PER_S_SIGNED, Bench, Leg, LoadLeg, Make, MixLeg, SignatureLeg
+from bench.legs import (
+    PER_S_REPEATED,
+    PER_S_SIGNED,
+    PER_S_SIGNED_SLOWLY,
+    Bench,
+    Leg,
+    LoadLeg,
+    Make,
+    MixLeg,
+    SignatureLeg,
+)
 from bench.meanwhile import CRL_PATHS, Revocations, pull
 from bench.national_mix import STATUS_REQUESTS, Shape
 from bench.openssl_responder import SERIAL, OpensslResponder
@@ -100,10 +110,10 @@ class _Stand:
         questions = self._questions(FORMS["GET"])
         self._add_subject("unseen GET", connections, questions.differ, questions)
 
-    def cold(self, shape: Shape, connections: int) -> None:
-        """Each certificate for the first time."""
+    def cold(self, shape: Shape, connections: int, per_s: float = PER_S_SIGNED) -> None:
+        """Each certificate for the first time; *per_s*: more answers than can be expected."""
         questions = Questions([shape], self.subject.population, self.subject.host, self._once)
-        per_s = PER_S_SIGNED / shape.certificates
+        per_s /= shape.certificates
         self._add_subject(f"cold {shape.name}", connections, questions.prepare, questions, per_s)
 
     def signature(self, algorithm: str) -> None:
@@ -288,7 +298,7 @@ def signed_by(algorithm: str) -> Callable[[Scene], AbstractContextManager[Legs]]
             stand.signature(algorithm)
             for shape in STATUS_REQUESTS:
                 if shape.name in ("GET", "nonce"):
-                    stand.cold(shape, FEW)
+                    stand.cold(shape, FEW, PER_S_SIGNED_SLOWLY)
             yield stand.legs
 
     return station
