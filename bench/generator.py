@@ -2,7 +2,7 @@
 
 wrk asks a Lua script for every request.  The script walks over a file of prepared ones, mapped into
 memory, and counts in eight bytes that are mapped here too: so any stretch of time can be measured
-while wrk is at work, after connecting, handshakes and warming up.
+while wrk is at work, after connecting, handshakes and warming up.  It never sleeps (``generator.c``).
 Knows: wrk, the file of requests, what wrk says of failures.
 Does not know: what is asked, or whom.  Source: wrk's SCRIPTING, LuaJIT's ffi.
 """
@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 SCRIPT = Path(__file__).with_name("generator.lua")
-CLIENT_CERTIFICATE = Path(__file__).with_name("client_certificate.c")
+LIBRARY = Path(__file__).with_name("generator.c")
 _LENGTH = struct.Struct("<I")
 _COUNTER_BYTES = 4096
 
@@ -44,21 +44,16 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """wrk over TLS; *client_library* (``build_client_library``) gives it a certificate of its own."""
+    """wrk over TLS, with a certificate of its own or without."""
 
-    client_library: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that wrk needs."""
-        if self.client_library is None:
+        """Return the variables that wrk needs for that."""
+        if self.certificate is None:
             return {}
-        return {
-            "LD_PRELOAD": str(self.client_library),
-            "CLIENT_CERTIFICATE": str(self.certificate),
-            "CLIENT_KEY": str(self.key),
-        }
+        return {"CLIENT_CERTIFICATE": str(self.certificate), "CLIENT_KEY": str(self.key)}
 
 
 def write_requests(
@@ -80,11 +75,12 @@ def write_requests(
     return Requests(file, count, again, sums)
 
 
-def build_client_library(folder: Path) -> Path:
-    """Compile what gives wrk a client certificate, which it has no option for."""
-    library = folder / "client_certificate.so"
-    compiler = os.environ.get("CC") or shutil.which("cc") or "cc"
-    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, CLIENT_CERTIFICATE], check=True)
+def build_library(folder: Path) -> Path:
+    """Compile what is loaded into wrk, unless *folder* has it already."""
+    library = folder / "generator.so"
+    if not library.exists():
+        compiler = os.environ.get("CC") or shutil.which("cc") or "cc"
+        subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, LIBRARY], check=True)
     return library
 
 
@@ -122,7 +118,9 @@ class Load:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | ({} if tls is None else tls.environment()),
+            env=os.environ
+            | {"LD_PRELOAD": str(build_library(folder))}
+            | ({} if tls is None else tls.environment()),
         )
         self.said: Said | None = None
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.answers import said_of, verify
-from bench.generator import Requests, Tls, build_client_library, write_requests
+from bench.generator import Requests, Tls, write_requests
 from bench.legs import (
     PER_S_REPEATED,
     PER_S_SIGNED,
@@ -250,21 +250,16 @@ def over_tls(ask_clients: bool) -> Callable[[Scene], AbstractContextManager[Legs
                 Nginx(folder / "nginx", _answer_of(subject), scene.processors.server, files, ask_clients)
             )
             tally = stack.enter_context(closing(Tally(subject.counters)))
-            yield _tls_legs(scene, subject, nginx, tally, files, _generator_tls(folder, files, ask_clients))
+            tls = Tls(files.client_certificate, files.client_key) if ask_clients else Tls()
+            yield _tls_legs(scene, subject, nginx, tally, files, tls)
 
     return station
-
-
-def _generator_tls(folder: Path, files: TlsFiles, ask_clients: bool) -> Tls:
-    if not ask_clients:
-        return Tls()
-    return Tls(build_client_library(folder), files.client_certificate, files.client_key)
 
 
 def _tls_legs(scene: Scene, subject: Subject, nginx: Nginx, tally: Tally, files: TlsFiles, tls: Tls) -> Legs:
     legs = Legs()
     legs.response_bytes = len(nginx.body)
-    context = files.client_context(tls.client_library is not None)
+    context = files.client_context(tls.certificate is not None)
     for name in ("GET", "POST"):
         questions = Questions(
             [Shape("", 1.0, FORMS[name])], subject.population, subject.host, one(subject.population)
