@@ -210,11 +210,12 @@ def _mark(chance: random.Random, members: Any, index_key: bytes) -> tuple[bytes,
 
 
 def _look_up_us(view: View, issuer_id: int, marks: list[bytes]) -> float:
+    """CPU time, page faults included; others on the same processor are not."""
     find = view.look_up
-    began_s = time.perf_counter()
+    began_ns = time.thread_time_ns()
     for mark in marks:
         find(issuer_id, mark)
-    return (time.perf_counter() - began_s) / len(marks) * 1e6
+    return (time.thread_time_ns() - began_ns) / len(marks) / 1000
 
 
 def swap(path: Path) -> dict[str, Any]:
