@@ -185,7 +185,7 @@ def test_a_row_is_really_measured(tmp_path: Path, processors: Processors) -> Non
     (station,) = chosen(["openssl: never asked before"])
     os.sched_setaffinity(0, {processors.others})
     bench = Bench(tmp_path, processors.others, Timing(0.05, 0.1))
-    (row,), size = measure_station(station, Scene(bench, processors, 1000, 150_000), 1)
+    (row,), size = measure_station(station, Scene(bench, processors, 1000, 150_000), 1, 0)
     assert size > 500
     assert len(row.rounds) == 1
     assert 1 < row.subject_us.median < 1000

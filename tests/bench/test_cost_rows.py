@@ -9,6 +9,7 @@ import pytest
 from bench.compare import chance_of_ranks, compare, report
 from bench.measure import Measured
 from bench.national_mix import CRL_PULLS, STATUS_REQUESTS
+from bench.paths import least_busy
 from bench.results import Results, Round, Row, What, make_row
 from bench.rows import RowPlan, RowSoFar, one_round, yardstick_us
 from bench.signature_speed import read_speed
@@ -159,3 +160,12 @@ def test_records_are_compared_row_by_row() -> None:
     assert [line.split("|")[-2].strip() for line in lines[1:]] == ["only in A", "only in B"]
     assert report(second, first, "ratio")[1] is False
     assert report(first, first, "subject_us", worse_only=True)[0].count("\n") == 1
+
+
+def test_a_row_that_was_not_at_saturation_is_found() -> None:
+    """The less busy side counts, by the median of the rounds; a side that is no server does not."""
+    shares = [(0.99, 0.8), (0.98, 0.95), (0.97, 0.7)]
+    rounds = [Round(1.0, 1.0, 1.0, *both) for both in shares]
+    assert least_busy(make_row("", 1, "", (None, None), rounds, [1.0])) == 0.8
+    alone = [Round(1.0, 1.0, 1.0, 0.95, None)]
+    assert least_busy(make_row("", 1, "", (None, None), alone, [1.0])) == 0.95
