@@ -48,7 +48,8 @@ from certstatus.issuer_table import Issuer
 from certstatus.key_kinds import generate_key
 from certstatus.ocsp_request import parse_request
 from certstatus.snapshot_writer import IssuerHead, new_snapshot
-from responder.answer import Answer, AnswerPath, Flight, How, Limits, Query, _issuer_of
+from responder.answer import AnswerPath, How, Limits, _issuer_of
+from responder.answers import Answer, Flight, Query
 from responder.asker import Asker, Askers
 from responder.counting import Counting
 from responder.keys import HostKeys

@@ -34,7 +34,6 @@ Source: RFC 6960 §2, §4; RFC 9919 §3.2, §6, §7; Act arts. 18, 37.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections.abc import Callable
@@ -62,8 +61,6 @@ from certstatus.errors import (
 )
 from certstatus.ocsp_request import (
     OCSPRequest,
-    PreferredAlgorithm,
-    encode_request,
     parse_request,
     read_usual_request,
 )
@@ -75,13 +72,14 @@ from certstatus.ocsp_response import (
     join_single_response,
 )
 from responder import wire
+from responder.answers import Answer, Flight, Key, Query, key_bytes, shared_key
 from responder.asker import Asker, Askers
 from responder.cache import GenerationCache
 from responder.keys import Signer, SignerSet
 from responder.nonce_budget import NonceBudget
 from responder.signing import SigningDesk, is_fast
 from responder.standing import Access, ServedIssuer, Standing
-from responder.status import Found, Moment, Status, look_up, say, watched
+from responder.status import Moment, Status, look_up, say, watched
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +87,6 @@ log = logging.getLogger(__name__)
 _SIGNED_AGAIN_MAX = 5
 # The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
 _JITTER = 0.1
-_ANSWER_BYTES = 900
-# What an answer keeps for each further certificate, and for each place watched.
-_CERTIFICATE_BYTES = 600
-_WATCHED_BYTES = 64
-# What its key keeps for each algorithm that is preferred, and for the two tuples around them.
-_PREFERRED_BYTES = 120
 _FOR_EVER_S = 1 << 62
 # What a verifier gets beyond its budget for nonces; the other choice is tryLater.
 IGNORE_NONCE = "ignore"
@@ -156,92 +148,6 @@ class Limits(NamedTuple):
     nonce_beyond: str = IGNORE_NONCE
 
 
-# By what an answer is known again: octets of a request, or those and what it is to be signed with.
-Key = bytes | tuple[bytes, tuple[PreferredAlgorithm, ...]]
-
-
-class Query(NamedTuple):
-    """A request that has been read: by what it is known again, and what it asks of whom."""
-
-    key: Key
-    request: OCSPRequest
-    issuer_id: int
-
-
-class Answer:
-    """What is said, from its draft on: to be signed, then kept with all that giving it again takes.
-
-    served, certificates     what was looked up
-    found                    what was found there
-    watched                  where a later change may have made it untrue
-    seq, mark, era           of the standing under which it was last so
-    issuer_id, kinds         where it is counted: one column for every certificate asked about
-    signer, tbs              who is to sign what; tbs is let go once that is done
-    refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
-    head, body, middle       of the HTTP answer, in whose gaps times go; there once it is signed
-    """
-
-    __slots__ = (
-        "body",
-        "certificates",
-        "era",
-        "etag",
-        "expires_s",
-        "found",
-        "head",
-        "issuer_id",
-        "kinds",
-        "last_modified_s",
-        "mark",
-        "middle",
-        "next_update_s",
-        "refresh_s",
-        "seq",
-        "served",
-        "signer",
-        "tbs",
-        "watched",
-    )
-
-    served: ServedIssuer
-    signer: Signer
-    tbs: bytes
-    seq: int
-    mark: int
-    era: int
-    certificates: list[bytes]
-    found: list[Found]
-    watched: list[tuple[int, bytes]]
-    kinds: list[int]
-    issuer_id: int
-    last_modified_s: int
-    next_update_s: int
-    refresh_s: int
-    expires_s: int
-
-    def signed(self, body: bytes, standing: Standing) -> None:
-        """Take the whole OCSP response, found still to hold under *standing*."""
-        self.tbs = b""
-        self.seq, self.mark, self.era = standing.seq, standing.mark, standing.era
-        self.body = body
-        self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
-        self.head = wire.answer_head(len(body), self._validators())
-        self.middle = wire.PUBLIC if self.served.issuer.access == "public" else wire.PRIVATE
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it takes."""
-        further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
-        return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
-
-    def not_modified_head(self) -> bytes:
-        """Return the head of the 304 that stands for this answer."""
-        return wire.not_modified_head(self._validators())
-
-    def _validators(self) -> bytes:
-        return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
-
-
 class _Terms(NamedTuple):
     """What all answers share that one signer gives for one issuer out of one standing within one second.
 
@@ -257,24 +163,6 @@ class _Terms(NamedTuple):
     this_update_s: int
     until_s: int
     start_der: bytes
-
-
-class Flight:
-    """An answer on its way, and everybody who waits for it.
-
-    ``add``: what is called in the loop with the Answer, or with the error there is instead.
-    """
-
-    __slots__ = ("draft", "query", "waiting")
-
-    def __init__(self, query: Query) -> None:
-        self.query = query
-        self.draft: Answer | None = None
-        self.waiting: list[Callable[[Answer | CertStatusError], None]] = []
-
-    def add(self, deliver: Callable[[Answer | CertStatusError], None]) -> None:
-        """Call *deliver* when the answer is there."""
-        self.waiting.append(deliver)
 
 
 class _Refusal(NamedTuple):
@@ -466,7 +354,7 @@ class AnswerPath:
         issuer_id = _issuer_of(request, standing.access).issuer.issuer_id
         # Only now: a CertID by a hash function that is not served cannot be written, and has no issuer.
         if request.cacheable and not is_usual:
-            key = _shared_key(request)
+            key = shared_key(request)
         return Query(key, request, issuer_id)
 
     def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
@@ -503,7 +391,7 @@ class AnswerPath:
             raise NonceBudgetSpent("more nonces and signed requests than one verifier may send")
         self._note("nonce_ignored")
         request = query.request._replace(nonce=None, signed=False)
-        query = Query(_shared_key(request), request, query.issuer_id)
+        query = Query(shared_key(request), request, query.issuer_id)
         answer = self._known(query.key, standing, now_s)
         if answer is None:
             return self._make(query, now_s)
@@ -712,7 +600,7 @@ class AnswerPath:
         self._note("signed")
         draft.signed(body, standing)
         if query.request.cacheable:
-            self._answers.put(query.key, draft, draft.size + _key_bytes(query.key))
+            self._answers.put(query.key, draft, draft.size + key_bytes(query.key))
         return True
 
     # --- giving --------------------------------------------------------------------------------------
@@ -817,23 +705,6 @@ def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
         if by_hash.get(cert_id.issuer_hash) is not served:
             raise NotAuthoritative("certificates of several issuers in one request")
     return served
-
-
-def _shared_key(request: OCSPRequest) -> Key:
-    """Return what all requests have in common that may be given the same answer, however they are written.
-
-    The octets of one that asks for nothing else.  Beside them what it prefers, never behind them: whatever
-    octets there are, somebody can send them, and they are looked for before they are read.
-    """
-    der = encode_request(request.cert_ids)
-    return der if request.preferred is None else (der, request.preferred)
-
-
-def _key_bytes(key: Key) -> int:
-    if isinstance(key, bytes):
-        return len(key)
-    der, preferred = key
-    return len(der) + _PREFERRED_BYTES * (1 + len(preferred))
 
 
 def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:

@@ -27,7 +27,8 @@ from aiohttp.web_protocol import RequestHandler
 from certstatus import clock
 from certstatus.errors import CertStatusError, MalformedRequest
 from responder import wire
-from responder.answer import Answer, AnswerPath, Flight, How
+from responder.answer import AnswerPath, How
+from responder.answers import Answer, Flight
 from responder.http_conditions import entity_tags
 from responder.lane import Lane, LaneLimits
 from responder.plain import decode_path, is_ocsp_request_type

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple, Protocol
 from certstatus import clock
 from certstatus.errors import CertStatusError, MalformedRequest
 from responder import wire
-from responder.answer import Answer, AnswerPath, Flight, How
+from responder.answer import AnswerPath, How
+from responder.answers import Answer, Flight
 from responder.asker import Asker
 from responder.plain import Partial, Plain, decode_path, recognise
 

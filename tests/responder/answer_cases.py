@@ -19,7 +19,8 @@ from certstatus.entitlements import Verifier, read_entitlements
 from certstatus.entitlements import entitlements_content as content_of
 from certstatus.index import View
 from certstatus.issuer_table import Issuer
-from responder.answer import Answer, AnswerPath, Flight, How, Limits
+from responder.answer import AnswerPath, How, Limits
+from responder.answers import Answer, Flight
 from responder.asker import Asker, Askers
 from responder.counting import Counting
 from responder.keys import HostKeys, Signer, SignerSet

@@ -54,7 +54,8 @@ from certstatus.extension import encode_extension
 from certstatus.index import View
 from certstatus.ocsp_response import parse_response
 from certstatus.oid import OCSP_ARCHIVE_CUTOFF
-from responder.answer import Answer, Flight, How
+from responder.answer import How
+from responder.answers import Answer, Flight
 from responder.keys import SignerSet
 from responder.standing import nothing_believed
 

@@ -18,7 +18,8 @@ from certstatus.changes import ChangeKind
 from certstatus.der import bit_string, explicit, sequence
 from certstatus.der import oid as encode_oid
 from certstatus.oid import ECDSA_WITH_SHA256
-from responder.answer import Flight, How, Limits
+from responder.answer import How, Limits
+from responder.answers import Flight
 from responder.nonce_budget import NonceBudget
 
 _PER_S = 5

@@ -1,0 +1,146 @@
+"""What travels along the answer path: a request that has been read, its answer, and who waits for it.
+
+Knows: by what an answer is known again, and what giving it again takes.
+Does not know: the order of things (``answer``), or what is said of a certificate (``status``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from certstatus.errors import CertStatusError
+from certstatus.ocsp_request import OCSPRequest, PreferredAlgorithm, encode_request
+from responder import wire
+from responder.keys import Signer
+from responder.standing import ServedIssuer, Standing
+from responder.status import Found
+
+_ANSWER_BYTES = 900
+# What an answer keeps for each further certificate, and for each place watched.
+_CERTIFICATE_BYTES = 600
+_WATCHED_BYTES = 64
+# What its key keeps for each algorithm that is preferred, and for the two tuples around them.
+_PREFERRED_BYTES = 120
+
+# By what an answer is known again: octets of a request, or those and what it is to be signed with.
+Key = bytes | tuple[bytes, tuple[PreferredAlgorithm, ...]]
+
+
+class Query(NamedTuple):
+    """A request that has been read: by what it is known again, and what it asks of whom."""
+
+    key: Key
+    request: OCSPRequest
+    issuer_id: int
+
+
+def shared_key(request: OCSPRequest) -> Key:
+    """Return what all requests have in common that may be given the same answer, however they are written.
+
+    The octets of one that asks for nothing else.  Beside them what it prefers, never behind them: whatever
+    octets there are, somebody can send them, and they are looked for before they are read.
+    """
+    der = encode_request(request.cert_ids)
+    return der if request.preferred is None else (der, request.preferred)
+
+
+def key_bytes(key: Key) -> int:
+    """Return about how many bytes of memory a key takes."""
+    if isinstance(key, bytes):
+        return len(key)
+    der, preferred = key
+    return len(der) + _PREFERRED_BYTES * (1 + len(preferred))
+
+
+class Answer:
+    """What is said, from its draft on: to be signed, then kept with all that giving it again takes.
+
+    served, certificates     what was looked up
+    found                    what was found there
+    watched                  where a later change may have made it untrue
+    seq, mark, era           of the standing under which it was last so
+    issuer_id, kinds         where it is counted: one column for every certificate asked about
+    signer, tbs              who is to sign what; tbs is let go once that is done
+    refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
+    head, body, middle       of the HTTP answer, in whose gaps times go; there once it is signed
+    """
+
+    __slots__ = (
+        "body",
+        "certificates",
+        "era",
+        "etag",
+        "expires_s",
+        "found",
+        "head",
+        "issuer_id",
+        "kinds",
+        "last_modified_s",
+        "mark",
+        "middle",
+        "next_update_s",
+        "refresh_s",
+        "seq",
+        "served",
+        "signer",
+        "tbs",
+        "watched",
+    )
+
+    served: ServedIssuer
+    signer: Signer
+    tbs: bytes
+    seq: int
+    mark: int
+    era: int
+    certificates: list[bytes]
+    found: list[Found]
+    watched: list[tuple[int, bytes]]
+    kinds: list[int]
+    issuer_id: int
+    last_modified_s: int
+    next_update_s: int
+    refresh_s: int
+    expires_s: int
+
+    def signed(self, body: bytes, standing: Standing) -> None:
+        """Take the whole OCSP response, found still to hold under *standing*."""
+        self.tbs = b""
+        self.seq, self.mark, self.era = standing.seq, standing.mark, standing.era
+        self.body = body
+        self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
+        self.head = wire.answer_head(len(body), self._validators())
+        self.middle = wire.PUBLIC if self.served.issuer.access == "public" else wire.PRIVATE
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
+        return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
+
+    def not_modified_head(self) -> bytes:
+        """Return the head of the 304 that stands for this answer."""
+        return wire.not_modified_head(self._validators())
+
+    def _validators(self) -> bytes:
+        return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
+
+
+class Flight:
+    """An answer on its way, and everybody who waits for it.
+
+    ``add``: what is called in the loop with the Answer, or with the error there is instead.
+    """
+
+    __slots__ = ("draft", "query", "waiting")
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
+        self.draft: Answer | None = None
+        self.waiting: list[Callable[[Answer | CertStatusError], None]] = []
+
+    def add(self, deliver: Callable[[Answer | CertStatusError], None]) -> None:
+        """Call *deliver* when the answer is there."""
+        self.waiting.append(deliver)
