@@ -91,6 +91,7 @@ _FOR_EVER_S = 1 << 62
 # What a verifier gets beyond its budget for nonces; the other choice is tryLater.
 IGNORE_NONCE = "ignore"
 _MEMO_MESSAGE_MAX = 4096
+_SEEN_MAX = 16_384
 _RETRY_AFTER_S = {
     "stale": 5,
     "stale_foreign_crl": 300,
@@ -197,6 +198,8 @@ class AnswerPath:
         # Caches.
         half = limits.cache_bytes_max // 2
         self._memo: GenerationCache[bytes, tuple[Answer, bytes]] = GenerationCache(half)
+        # Hashes of requests that may come again.
+        self._seen: set[int] = set()
         self._answers: GenerationCache[Key, Answer] = GenerationCache(half)
         self._flights: dict[Key, Flight] = {}
         self._nonces = NonceBudget()
@@ -617,10 +620,16 @@ class AnswerPath:
         """Give an answer that others were given, and keep it for whoever asks it byte for byte."""
         self._note("cached")
         message = how.message
-        is_whole = not how.head_only and how.if_none_match is None
-        if message is not None and is_whole and len(message) <= _MEMO_MESSAGE_MAX:
-            end = wire.END if how.keep_alive else wire.CLOSE_END
-            self._memo.put(message, (answer, end), len(message) + answer.size)
+        if message is not None and len(message) <= _MEMO_MESSAGE_MAX:
+            # Only what comes again byte for byte is worth a place, so first it is merely noted that it came.
+            seen = hash(message)
+            if seen in self._seen:
+                end = wire.END if how.keep_alive else wire.CLOSE_END
+                self._memo.put(message, (answer, end), len(message) + answer.size)
+            elif len(self._seen) < _SEEN_MAX:
+                self._seen.add(seen)
+            else:
+                self._seen = {seen}
         return self._give(asker, row, answer, how, now_s)
 
     def _give(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:

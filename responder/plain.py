@@ -63,6 +63,9 @@ _NEVER_PLAIN = frozenset(
         b"server",
     }
 )
+_LOOKED_AT = (
+    frozenset({b"host", b"user-agent", b"connection", b"content-length", b"content-type"}) | _NEVER_PLAIN
+)
 _HOST = re.compile(rb"[0-9A-Za-z.\-_:\[\]]+")
 
 
@@ -171,9 +174,11 @@ def _read_line(line: bytes) -> int:
     if match is None:
         return _NOT_PLAIN
     name = match[1].lower()
-    value = match[2].strip(b" \t")
+    if name not in _LOOKED_AT:
+        return _NOTHING
     if name in _NEVER_PLAIN:
         return _NOT_PLAIN
+    value = match[2].strip(b" \t")
     if name == b"host":
         return _IS_HOST if _HOST.fullmatch(value) else _NOT_PLAIN
     if name == b"user-agent":
@@ -187,7 +192,7 @@ def _read_line(line: bytes) -> int:
         if token == b"close":
             return _IS_CLOSE
         return _NOTHING if token == b"keep-alive" else _NOT_PLAIN
-    return _NOTHING
+    raise AssertionError(f"{name!r} is looked at, but not understood")
 
 
 _known_line = lru_cache(_KNOWN_LINES_MAX)(_read_line)

@@ -2,7 +2,7 @@
 
 Knows: a fast key (P-256, about 25 µs) signs in the event loop, within a budget for each turn of
 it, so that reading, hot answers and the follower never wait behind a flood of cold ones; a
-slow key (RSA 340 µs, P-384 170 µs) signs in a small pool, where OpenSSL works without the
+slow key (RSA 340 µs, P-384 170 µs) signs on a few threads, where OpenSSL works without the
 interpreter's lock (measured: two threads sign twice as much).  Both queues share one bound.
 Does not know: what is signed.
 """
@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from certstatus import clock
 from certstatus.errors import Overloaded
 from certstatus.pkcs11_key import TokenECKey
 from responder.keys import Signer
+from responder.signing_threads import SigningThreads
 
 _FAST = "p256"
 
@@ -47,7 +47,7 @@ class SigningDesk:
         self.signatures = 0
         self._loop = loop
         self._monotonic_s = monotonic_s
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
+        self._threads = SigningThreads(loop, threads)
         self._on_threads = 0
         self._queue: deque[Callable[[], None]] = deque()
         self._spent_s = 0.0
@@ -78,29 +78,24 @@ class SigningDesk:
         self._expect_turn()
 
     def sign_on_thread(self, signer: Signer, tbs: bytes, done: Callable[[bytes | None], None]) -> None:
-        """Sign in the pool, then call *done* in the loop with the signature, None if there is none.
+        """Sign on a thread, then call *done* in the loop with the signature, None if there is none.
 
         Raises: Overloaded — the queue is full.
         """
         self._check_room()
         self._on_threads += 1
 
-        def deliver(future: Future[bytes]) -> None:
+        def delivered(signature: bytes | None) -> None:
             self._on_threads -= 1
             self.signatures += 1
-            done(None if future.cancelled() or future.exception() is not None else future.result())
+            done(signature)
 
-        def finished(future: Future[bytes]) -> None:
-            # In the pool's thread; a loop that is closed has nobody left to tell.
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(deliver, future)
-
-        self._pool.submit(signer.sign, tbs).add_done_callback(finished)
+        self._threads.submit(signer.sign, tbs, delivered)
 
     def close(self) -> None:
         """Forget what waits and end the threads."""
         self._queue.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _check_room(self) -> None:
         if self.waiting >= self.queue_max:

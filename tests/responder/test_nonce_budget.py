@@ -181,5 +181,5 @@ def test_beyond_the_budget_all_wait_for_one_signature(slow: Scene) -> None:
     assert slow.desk.signatures == signed + 1
     assert len({body(answer) for answer in given}) == 1
     for message in messages:
-        slow.ask(message, How(True, message=message))
+        slow.keep(message, How(True, message=message))
     assert [slow.again(message) is not None for message in messages] == [False] * 5 + [True]
