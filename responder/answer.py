@@ -361,7 +361,9 @@ class AnswerPath:
         return Query(key, request, issuer_id)
 
     def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
-        row = self._askers.row(asker, issuer_id, standing, now_s)
+        row = asker.rows.get(issuer_id)
+        if row is None:
+            row = self._askers.row(asker, issuer_id, standing, now_s)
         if row is None:
             raise NotEntitled(f"verifier {asker.verifier_id} may not ask about issuer {issuer_id}")
         return row
@@ -637,7 +639,7 @@ class AnswerPath:
         cells = asker.cells
         end = wire.END if how.keep_alive else wire.CLOSE_END
         head, body = answer.head, answer.body
-        if _has_it(answer, how):
+        if how.if_none_match is not None and _has_it(answer, how.if_none_match):
             cells[row + Provision.OCSP_NOT_MODIFIED] += 1
             head, body = answer.not_modified_head(), b""
         elif how.head_only:
@@ -748,9 +750,9 @@ def _singles(request: OCSPRequest, served: ServedIssuer, statuses: list[Status],
     return singles_der
 
 
-def _has_it(answer: Answer, how: How) -> bool:
+def _has_it(answer: Answer, if_none_match: frozenset[bytes]) -> bool:
     """Say whether the client's copy is still this answer, by its tag alone (RFC 9110 §13.1.2).
 
     A date is no validator for a status: "good" and "revoked" can be signed within one second.
     """
-    return how.if_none_match is not None and (b"*" in how.if_none_match or answer.etag in how.if_none_match)
+    return b"*" in if_none_match or answer.etag in if_none_match

@@ -286,7 +286,7 @@ class Lane(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _answer(self, plain: Plain, message: bytes, now_ms: int, monotonic_s: float) -> None:
-        self._how = how = How(keep_alive=plain.keep_alive and not self._host.is_stopping, message=message)
+        self._how = how = How(plain.keep_alive and not self._host.is_stopping, False, None, message)
         try:
             request_der = plain.body if plain.path is None else decode_path(plain.path)
         except MalformedRequest as exc:

@@ -48,7 +48,7 @@ def test_every_job_comes_back_once_and_in_the_loop() -> None:
 
 
 def test_no_more_threads_than_said_and_none_after_the_end() -> None:
-    """They begin with the first job, are as many as configured, and end when closed; what waits is forgotten."""
+    """They begin with the first job, are as many as said, and end when closed; what waits is forgotten."""
     busy, most = 0, 0
     lock = threading.Lock()
     go = threading.Event()
