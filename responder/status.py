@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from itertools import repeat
 from typing import NamedTuple
 
 from certstatus import clock, oid
@@ -102,12 +103,11 @@ def watched(
     served: ServedIssuer, found: Iterable[Found], fingerprints: Iterable[bytes]
 ) -> list[tuple[int, bytes]]:
     """Return the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
-    issuer_id = served.issuer.issuer_id
-    pairs = [(issuer_id, fingerprint) for fingerprint in fingerprints]
+    pairs = list(zip(repeat(served.issuer.issuer_id), fingerprints))
     if served.says_never_issued:
         for item, (_, fingerprint) in zip(found, pairs[:], strict=True):
             if isinstance(item, Absent):
-                pairs += [(sibling, fingerprint) for sibling in served.siblings]
+                pairs += zip(served.siblings, repeat(fingerprint))
     return pairs
 
 
