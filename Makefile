@@ -62,10 +62,22 @@ run: $(VENV)/run.stamp ## set up, make the demo in STATE at the first start, and
 
 # --- proving ---------------------------------------------------------------------------------------
 
+# Tests wait for servers more than they compute: three files at a time keep two processors busy.
+TESTERS ?= 3
 .PHONY: test
-test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x')
+test: $(VENV)/dev.stamp ## run the tests (ARGS='-k name -x'; TESTERS=0: one at a time)
 	@scripts/debian openssl openssl softhsm2-util softhsm2 cc gcc wrk wrk
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile -m 'not alone' $(ARGS)
+	@$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? = 5 ] # 5: ARGS leaves none
+
+HISTORIES ?= 10
+HISTORY_STEPS ?= 1000
+FIRST_HISTORY ?= 1
+.PHONY: histories
+histories: $(VENV)/dev.stamp ## long random histories of CRLs on both databases (HISTORIES=10 HISTORY_STEPS=1000)
+	@scripts/debian openssl openssl
+	@HISTORIES=$(HISTORIES) HISTORY_STEPS=$(HISTORY_STEPS) FIRST_HISTORY=$(FIRST_HISTORY) \
+	    $(BIN)/python -m pytest tests/publisher/test_crl_long_histories.py -s $(ARGS)
 
 TEST_FOLDERS = $(sort $(patsubst %/,%,$(dir $(wildcard tests/*/*.py))))
 
@@ -81,10 +93,12 @@ check: $(VENV)/dev.stamp ## lint and types
 ifeq ($(wildcard tests/faults),)
 ABSENT += test-faults fault-runs
 else
+# Each has an installation under load beside it: two of them keep two processors busy.
+FAULT_TESTERS ?= 2
 .PHONY: test-faults
 test-faults: $(VENV)/dev.stamp ## break everything once and compare each answer with the store
 	@scripts/debian cc gcc
-	@$(BIN)/python -m pytest tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -n $(FAULT_TESTERS) --dist loadgroup tests/faults $(ARGS)
 
 RUNS ?= 200
 SECONDS ?= 20
@@ -111,7 +125,7 @@ INTEROP_CLIENTS = openssl openssl curl curl ocsptool gnutls-bin javac default-jd
 .PHONY: interop
 interop: $(VENV)/dev.stamp ## real clients against a running service
 	@scripts/debian $(INTEROP_CLIENTS)
-	@$(BIN)/python -m pytest tests/interop $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile tests/interop $(ARGS)
 endif
 
 ifeq ($(wildcard tests/fuzz),)
@@ -125,7 +139,7 @@ fuzz: $(VENV)/dev.stamp ## throw bytes at every reader (FUZZ_SECONDS=600)
 endif
 
 ifeq ($(wildcard bench/paths.py),)
-ABSENT += bench bench-compare bench-load bench-results bench-profile
+ABSENT += bench bench-compare bench-load bench-crl bench-results bench-profile
 else
 .PHONY: bench
 bench: $(VENV)/bench.stamp ## measure each path of a status check (ARGS=--quick: see that it runs)
@@ -134,11 +148,18 @@ bench: $(VENV)/bench.stamp ## measure each path of a status check (ARGS=--quick:
 
 .PHONY: bench-compare
 bench-compare: $(VENV)/bench.stamp ## say which rows of two records (A=.. B=..) differ by more than noise
+	@[ -n "$(A)" ] && [ -n "$(B)" ] || { echo "make bench-compare A=RECORD B=RECORD" >&2; exit 2; }
 	@$(BIN)/python -m bench.compare $(A) $(B) $(ARGS)
 
 .PHONY: bench-load
 bench-load: $(VENV)/bench.stamp ## load what `make run` serves, judge its answers (ARGS='--run-time 1m Cold')
 	@$(BIN)/python -m bench.load_here --state $(STATE) $(ARGS)
+
+.PHONY: bench-crl
+bench-crl: $(VENV)/bench.stamp ## a CRL of ten million made, checked, and pulled (ARGS='--entries 1000000' PULLS='--megabytes 50')
+	@scripts/debian cc gcc
+	@failed=0; $(BIN)/python -m bench.crl_steps $(ARGS) || failed=$$?; \
+	    $(BIN)/python -m bench.crl_pulls $(PULLS) || failed=$$?; exit $$failed
 
 .PHONY: bench-results
 bench-results: $(VENV)/bench.stamp ## plots and tables of bench/RESULTS.md from the newest records

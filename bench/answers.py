@@ -26,7 +26,7 @@ _STATUSES = {
     ocsp.OCSPCertStatus.REVOKED: REVOKED,
     ocsp.OCSPCertStatus.UNKNOWN: UNKNOWN,
 }
-_ERRORS = {1: "malformedRequest", 2: "internalError", 3: "tryLater", 5: "sigRequired", 6: "unauthorized"}
+ERRORS = {1: "malformedRequest", 2: "internalError", 3: "tryLater", 5: "sigRequired", 6: "unauthorized"}
 
 
 class Said(NamedTuple):
@@ -44,7 +44,7 @@ class Said(NamedTuple):
 def error_of(body: bytes) -> str | None:
     """Return the name of the OCSP error that *body* is, or None."""
     if len(body) == 5 and body.startswith(b"\x30\x03\x0a\x01"):
-        return _ERRORS.get(body[4], f"error {body[4]}")
+        return ERRORS.get(body[4], f"error {body[4]}")
     return None
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.own_process import put_down
+
 SCRIPT = Path(__file__).with_name("generator.lua")
 LIBRARY = Path(__file__).with_name("generator.c")
 _LENGTH = struct.Struct("<I")
@@ -130,11 +132,7 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        put_down(self._process)
 
     def sent(self) -> int:
         """Return how many requests wrk has asked the script for so far."""

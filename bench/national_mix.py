@@ -1,6 +1,6 @@
 """The national mix: what verifiers of a nation's service ask for, in stated shares.
 
-The one place where the shares stand; load test and cost table both take them from here.
+The one place where the shares stand; load test, cost table and latencies take them from here.
 Nobody has published how a national service's requests divide, so the shares are an assumption:
 server software that keeps its connections makes most requests; of the twelve clients whose
 requests were recorded seven open a connection for each (HTTP/1.0 or ``Connection: close``) and four

@@ -1,4 +1,4 @@
-"""One step in a process of its own: what it took and how much memory at most.
+"""One step in a process of its own: what it took and how much memory at most; and ending one of others.
 
 Knows: wall and CPU time of the step with the processes it started; the process's peak of resident pages
 (``rss_mb_max``, mapped files included) and of those that are its own (``own_mb_max``, looked at every
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -79,3 +80,12 @@ def status_mb(pid: int, name: str) -> float:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise KeyError(name)
+
+
+def put_down(process: subprocess.Popen[str]) -> None:
+    """End a process that may have ended, and close what it said."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -35,16 +35,16 @@ def measure(rounds: int, connections: int, workers: int) -> dict[str, Any]:
         with Demo(folder, workers=workers) as demo:
             for mix, words in CASES.items():
                 write_requests(requests, demo.requests(mix))
-                load = Load(program, demo.port, requests, connections=connections, seconds=rounds * _ROUND_S)
-                before = _answered(demo, workers)
-                try:
+                run_s = rounds * _ROUND_S
+                with Load(program, demo.port, requests, connections=connections, seconds=run_s) as load:
+                    before = _answered(demo, workers)
                     said = demo.run("probe", "--service", "AUTH", "--rounds", str(rounds), *words, "--json")
                     answered = [
                         now - then for now, then in zip(_answered(demo, workers), before, strict=True)
                     ]
-                finally:
-                    load.stop()
-                cases[mix] = {**json.loads(said), "answered_by_worker": answered}
+                    seen = load.end()
+                load_saw = {"answered_per_s": round(seen.rate), **seen.refusals, "failures": seen.failures}
+                cases[mix] = {**json.loads(said), "answered_by_worker": answered, "load": load_saw}
                 print(f"{mix}: {cases[mix]}", file=sys.stderr, flush=True)
     return {"connections": connections, "workers": workers, "objective_ms": OBJECTIVE_MS, "cases": cases}
 

@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from bench.cpu_time import cpu_ns, pin
 from bench.open_loop import Load, build, write_requests
 from bench.population import GOOD, Population
 from bench.prepared import Form, Preparer
+from bench.tally import Tally
 from bench.under_load import Demo, what, write_record
-from certstatus.counters import SUFFIX, read_counters
 
 SERVER_PROCESSOR, GENERATOR_PROCESSOR = 0, 1
 PATHS = ("repeated", "never-seen", "signed")
@@ -127,16 +128,18 @@ def _top(shares: dict[tuple[str, str], float]) -> dict[str, float]:
 
 
 class _Worker:
-    """The worker that is looked at."""
+    """The worker that is looked at.  *tally*: what it has counted."""
 
-    def __init__(self, demo: Demo) -> None:
-        (self.pid,) = demo.worker_pids
-        self._counters = demo.state / "host" / "counters"
+    def __init__(self, pid: int, tally: Tally) -> None:
+        self.pid = pid
+        self._tally = tally
 
     def answered(self) -> int:
-        """How many answers it has counted so far; to the last one, unlike its status file."""
-        files = self._counters.glob(f"*{SUFFIX}")
-        return sum(cell.value for file in files for cell in read_counters(file).cells)
+        """How many answers it has counted so far; to the last one, unlike its status file.
+
+        Also when a new hour has begun, and the host has removed the counter file of the last.
+        """
+        return self._tally.read().given
 
     def account(self, seconds: float) -> dict[str, float]:
         """Look at the scheduler's account over some time."""
@@ -213,23 +216,25 @@ def requests_of(path: str, population: Population, host: str) -> Iterator[tuple[
 
 def measure(path: str, connections: int, seconds: float) -> dict[str, Any]:
     """Return the record of a whole run, without ``what``."""
+    people = _PEOPLE if path == "signed" else 100
     with tempfile.TemporaryDirectory(prefix="certstatus-bench-") as name:
         folder = Path(name)
         program, requests = build(folder), folder / "requests"
-        with Demo(folder, people=_PEOPLE if path == "signed" else 100, config=_CONFIG) as demo:
-            worker = _Worker(demo)
-            pin(worker.pid, SERVER_PROCESSOR)
+        with ExitStack() as stack:
+            demo = stack.enter_context(Demo(folder, people=people, config=_CONFIG))
+            (pid,) = demo.worker_pids
+            worker = _Worker(pid, stack.enter_context(closing(Tally(demo.state / "host" / "counters"))))
+            pin(pid, SERVER_PROCESSOR)
             population = Population.load(demo.state / "demo" / "auth")
             write_requests(requests, requests_of(path, population, f"127.0.0.1:{demo.port}"))
-            load = Load(
+            with Load(
                 program,
                 demo.port,
                 requests,
                 connections=connections,
                 seconds=10 * seconds + 60,
                 processor=GENERATOR_PROCESSOR,
-            )
-            try:
+            ) as load:
                 time.sleep(_WARM_S)
                 outcomes = demo.status()["outcomes"]
                 account = worker.account(seconds)
@@ -237,12 +242,12 @@ def measure(path: str, connections: int, seconds: float) -> dict[str, Any]:
                 calls = worker.calls_per_request(seconds, folder)
                 time.sleep(1.0)
                 after = demo.status()["outcomes"]
-            finally:
-                load.stop()
+                seen = load.end()
     return {
         "path": path,
         "connections": connections,
         **account,
+        "not_answered": {**seen.refusals, "failures": seen.failures},
         "outcomes": {name: count - outcomes.get(name, 0) for name, count in after.items()},
         "code": sums(code, group_of),
         "code_files": dict(itertools.islice(sums(code, str).items(), _TOP)),

@@ -72,6 +72,18 @@ def index_sizes(folder: Path) -> list[tuple[int, Path, dict[str, float]]]:
     return [found[size] for size in sorted(found)]
 
 
+def crl_verdicts(folder: Path) -> list[tuple[Path, Record]]:
+    """Return (record it stands in, verdict) for each figure of CRLs that is judged, the newest of each.
+
+    A verdict has ``figure``, ``value``, ``must`` and ``aim`` (``"<= 3"``), ``held``, ``aim_reached``.
+    """
+    found: dict[str, tuple[Path, Record]] = {}
+    for path in by_age(folder, "crl-*.json"):
+        for verdict in read_record(path)["verdicts"]:
+            found[verdict["figure"]] = path, verdict
+    return list(found.values())
+
+
 def flat(figures: Record, prefix: str = "") -> dict[str, float]:
     """Return all numbers in *figures* by name, those of a part with its name before theirs."""
     numbers: dict[str, float] = {}

@@ -15,20 +15,30 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.latency import OBJECTIVE_BELOW, is_met
-from bench.records import INDEX_FIGURES, by_age, index_sizes, newest, read_record
+from bench.levels import OBJECTIVE_BELOW, not_answered, verdict
+from bench.records import INDEX_FIGURES, by_age, crl_verdicts, index_sizes, newest, read_record
 from bench.results import read_results
 
 _NONE_YET = "No record yet."
 _MARKED = re.compile(r"<!-- ([a-z-]+) -->\n.*?<!-- /\1 -->", re.DOTALL)
 _LEVELS_SHOWN = (30, 50, 60, 70, 90)
+_LATENCY_SAID = """
+
+p50 / p99 / p99.9 in milliseconds at so much load, counted from when a request was due.  *invalid*: the
+generator was late by itself, or others had the worker's processor; the record says which."""
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _cell(content: object) -> str:
+    """Return *content* as it can be seen in a table: not as a tag, and in one cell."""
+    return str(content).replace("<", "&lt;").replace("|", "&#124;")
 
 
 def _source(*files: Path) -> str:
@@ -81,13 +91,22 @@ def latency(folder: Path) -> str:
     rows = []
     for file in files:
         record = read_record(file)
-        cells = {level["percent"]: _percentiles(level["latency"]) for level in record["levels"]}
+        cells = {level["percent"]: _level(level) for level in record["levels"]}
         shown = [cells.get(percent, "") for percent in _LEVELS_SHOWN]
-        met = "yes" if is_met(record) else "no"
-        rows.append((record["mix"], record["connections"], f"{record['capacity']:,}", *shown, met))
-    columns = ["mix", "connections", "capacity, requests/s", *[f"{percent} %" for percent in _LEVELS_SHOWN]]
+        capacity = f"{record['capacity']:,}" + (" (invalid)" if record["capacity_invalid"] else "")
+        people = f"{record['people']:,}"
+        rows.append((record["mix"], people, record["connections"], capacity, *shown, verdict(record)))
+    columns = ["mix", "people", "connections", "capacity, requests/s"]
+    columns += [f"{percent} %" for percent in _LEVELS_SHOWN]
     columns.append(f"p99 within 3 ms of p50 below {OBJECTIVE_BELOW} %")
-    return _table(columns, rows) + "\n\np50 / p99 / p99.9 in milliseconds at so much load." + _source(*files)
+    return _table(columns, rows) + _LATENCY_SAID + _source(*files)
+
+
+def _level(level: dict[str, Any]) -> str:
+    """Return p50 / p99 / p99.9, and what there was instead of answers."""
+    if level["invalid"]:
+        return "invalid"
+    return ", ".join((_percentiles(level["latency"]), *not_answered(level)))
 
 
 def _percentiles(latency: dict[str, float]) -> str:
@@ -129,6 +148,48 @@ def loop_turns(folder: Path) -> str:
     ]
     said = f"\n\nCPU time, at {record['rate']:,} requests a second; objective: {record['objective_ms']:g} ms."
     return _table(("meanwhile", "longest turn, ms", "how much of it"), rows) + said + _source(file)
+
+
+def crl(folder: Path) -> str:
+    """What must hold of making and checking CRLs, and whether it does."""
+    found = crl_verdicts(folder)
+    if not found:
+        return _NONE_YET
+    rows = [
+        (
+            verdict["figure"],
+            f"**{_number(verdict['value'])}**",
+            verdict["must"],
+            verdict["aim"],
+            "aim" if verdict["aim_reached"] else "must" if verdict["held"] else "missed",
+        )
+        for _, verdict in found
+    ]
+    return _table(("what", "value", "must", "aim", "reached"), rows) + _source(*[file for file, _ in found])
+
+
+def pulls(folder: Path) -> str:
+    """Status answers without and with clients that pull a large CRL."""
+    file = newest(folder, "pulls-*.json")
+    if file is None:
+        return _NONE_YET
+    record = read_record(file)
+    names = ("p50_ms", "p99_ms", "p999_ms", "turn_ms", "worker", "pulled_mb_per_s", "own_late_p99_ms")
+    clients = max(item["pullers"] for item in record["rounds"])
+    rows = [
+        (who, *[_number(record[side][name]) if record[side] else "invalid" for name in names])
+        for who, side in (("nobody", "without"), (f"{clients} clients", "with"))
+    ]
+    columns = "who pulls|p50, ms|p99|p99.9|longest turn|worker, processors|pulled, MB/s|generator late, p99"
+    objective = record["objective"]
+    said = (
+        f"\n\nA CRL of {record['megabytes']:,.0f} MB, {record['entries']:,} entries; {record['rate']:,.0f}"
+        f" OCSP requests a second on {record['connections']} connections; medians of"
+        f" {len(record['rounds']) // 2} rounds each, in turn.  Objective: p99 at most"
+        f" {objective['p99_more_ms']:g} ms above that without pulls, no turn above"
+        f" {objective['turn_ms']:g} ms, nothing refused or lost: **{record['verdict']}**."
+    )
+    return _table(columns.split("|"), rows) + said + _source(file)
 
 
 def index(folder: Path) -> str:
@@ -193,6 +254,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "probe": probe,
     "loop-turns": loop_turns,
     "index": index,
+    "crl": crl,
+    "pulls": pulls,
     "steps": steps,
     "profile": profile,
 }

@@ -12,13 +12,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from certstatus.processes import boot_id
+
 
 def this_boot() -> str:
-    """Return the name of this machine's life since it was switched on."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "-"
+    """Return the name of this machine's life since it was switched on, "-" where it has none."""
+    return boot_id() or "-"
 
 
 def asked_line(serial: bytes) -> str:

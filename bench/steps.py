@@ -42,22 +42,25 @@ from bench.under_load import what, write_record
 from certstatus import clock
 from certstatus.changes import fingerprint
 from certstatus.counters import Provision
+from certstatus.crl_catalogue import Catalogue
 from certstatus.entitlements import KINDS, Entitlements, Verifier, parse_network
+from certstatus.errors import CertStatusError
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer
 from certstatus.key_kinds import generate_key
 from certstatus.ocsp_request import parse_request
 from certstatus.snapshot_writer import IssuerHead, new_snapshot
-from responder.answer import AnswerPath, How, Limits, _issuer_of
+from responder.answer import AnswerPath, How, Limits
 from responder.answers import Answer, Flight, Query
 from responder.asker import Asker, Askers
 from responder.counting import Counting
 from responder.keys import HostKeys
 from responder.nonce_budget import NonceBudget
 from responder.plain import Plain, decode_path, recognise
-from responder.signing import SigningDesk, is_fast
+from responder.signing import LOT, SigningDesk, is_fast
 from responder.standing import Access, Standing
 from responder.status import look_up
+from responder.terms import issuer_of
 
 _ADDRESS = "127.0.0.1"
 _ISSUER_ID, _VERIFIER_ID = 1, 7
@@ -117,14 +120,14 @@ class Setting:
             era=1,
             view=View(self._snapshot(folder, now_s)),
             access=Access(Entitlements(1, [verifier], now_s), [issuer]),
-            catalogue=(),
+            catalogue=Catalogue(),
             fresh_until_s=_FOR_EVER,
             wall_from_ms=0,
             wall_until_ms=_FOR_EVER,
         )
-        loop = asyncio.new_event_loop()
-        self.stack.callback(loop.close)
-        self.desk = SigningDesk(loop, 100, _FOR_EVER, 1)
+        self.loop = asyncio.new_event_loop()
+        self.stack.callback(self.loop.close)
+        self.desk = SigningDesk(self.loop, 100, _FOR_EVER, 1)
         self.stack.callback(self.desk.close)
         (folder / "counters").mkdir()
         counting = Counting(folder / "counters", "bench", 0, 64)
@@ -139,7 +142,6 @@ class Setting:
             _INDEX_KEY,
             Limits(20, 1 << 26),
             lambda: self.now_ms,
-            lambda: self.monotonic_s,
         )
 
     def _snapshot(self, folder: Path, now_s: int) -> Snapshot:
@@ -150,6 +152,23 @@ class Setting:
                 writer.add(block)
             writer.end_issuer()
         return Snapshot(path)
+
+    def ask(self, der: bytes, how: How, times: int = 1) -> list[bytes]:
+        """Return the HTTP answers to *der*, asked so many times before the loop turns, once."""
+        given: list[bytes] = []
+
+        def take(result: Answer | CertStatusError) -> None:
+            given.append(_whole(self.path.provide(self.peer, result, how, self.now_ms, self.monotonic_s)))
+
+        for _ in range(times):
+            reply = self.path.answer(self.peer, der, how, self.now_ms, self.monotonic_s)
+            if isinstance(reply, Flight):
+                reply.add(take)
+            else:
+                given.append(_whole(reply))
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        return given
 
     def question(self, *, nonce: bool = False) -> tuple[bytes, bytes]:
         """Return (HTTP request, OCSP request) about one certificate that is good."""
@@ -238,7 +257,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     keep, forget = How(keep_alive=True, message=message), How(keep_alive=True)
     # The first signs, the second is met in the second cache and kept under its octets.
     for _ in range(3):
-        _whole(path.answer(peer, der, keep, now_ms, monotonic_s))
+        setting.ask(der, keep)
     asker, request = peer.asker, parse_request(der, 20)
     assert asker is not None
     served = standing.access.by_id[_ISSUER_ID]
@@ -246,7 +265,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     assert row is not None
     serial = request.cert_ids[0].serial
     query = Query(der, request, _ISSUER_ID)
-    draft, answer = path._draft(query), path._known(der, standing, now_s)
+    draft, answer = path._draft(query, standing, now_s), path._known(der, standing, now_s)
     assert answer is not None
     tbs, signature, budget = draft.tbs, setting.signer.sign(draft.tbs), NonceBudget()
     cells = asker.cells
@@ -255,8 +274,8 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
         cells[row + Provision.GOOD] += 1
 
     def finished() -> Answer:
-        made = path._draft(query)
-        path._finish(query, made, signature)
+        made = path._draft(query, standing, now_s)
+        path._finish(query, made, signature, now_s)
         return made
 
     def repeated() -> bytes | None:
@@ -266,7 +285,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     us = watch.us
     fresh = us(lambda: standing.is_fresh(now_ms, monotonic_s))
     found = us(lambda: look_up(standing.view, served, fingerprint(serial, _INDEX_KEY)))
-    drafted, counted = us(lambda: path._draft(query)), us(count)
+    drafted, counted = us(lambda: path._draft(query, standing, now_s)), us(count)
     return {
         "fresh?": fresh,
         "who is asking": us(lambda: path._admit(peer, standing, now_ms, monotonic_s)) - fresh,
@@ -274,23 +293,23 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
         "seen verbatim?": us(repeated),
         "known?": us(lambda: path._known(der, standing, now_s)),
         "parse": us(lambda: parse_request(der, 20)),
-        "which issuer": us(lambda: _issuer_of(request, standing.access)),
+        "which issuer": us(lambda: issuer_of(request, standing.access)),
         # So large a budget that a clock standing still never spends it.
         "own signature?": us(lambda: budget.take(_VERIFIER_ID, _FOR_EVER, monotonic_s)),
         "look up": found,
         "say": drafted - found,
-        "sign": us(lambda: setting.desk.sign(setting.signer, tbs)),
+        "sign": us(lambda: setting.desk.sign_lot([(setting.signer, tbs)])),
         "look up again": us(finished) - drafted,
         "count": counted,
         "write": us(lambda: path._give(asker, row, answer, forget, now_s)) - counted,
         "recognise HTTP": us(lambda: recognise(message, _HEAD_MAX, _BODY_MAX)),
         "a known answer": us(lambda: path.answer(peer, der, forget, now_ms, monotonic_s)),
-        "a signed answer": us(lambda: path.answer(peer, nonce_der, forget, now_ms, monotonic_s)),
+        "a signed answer": us(lambda: setting.ask(nonce_der, forget, LOT)) / LOT,
     }
 
 
-def _whole(answer: bytes | Flight) -> bytes:
-    if isinstance(answer, Flight) or b"200 OK" not in answer[:20] or len(answer) < 500:
+def _whole(answer: bytes | None) -> bytes:
+    if answer is None or b"200 OK" not in answer[:20] or len(answer) < 500:
         raise RuntimeError(f"no answer was given: {answer!r}")
     return answer
 

@@ -10,52 +10,57 @@ import json
 import platform
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.cpu_time import find_processes
+from bench.cpu_time import descendants, find_processes
+from bench.national_mix import STATUS_REQUESTS, Shape
 from bench.population import Population
 from bench.prepared import Form, Preparer
+from bench.server import free_port
 
-REQUESTS = 50_000
+PEOPLE = 2000
+_REQUESTS_MIN = 50_000
+# So many requests for each of the people, or some of them would never be asked about.
+_REQUESTS_EACH = 3
 _READY_S = 60.0
-# The national mix of ``locustfile.py`` (share, form, certificates), without importing locust.
-_SHARES = (
-    (0.50, Form("GET"), 1),
-    (0.25, Form("POST"), 1),
-    (0.10, Form("POST", nonce=True), 1),
-    (0.06, Form("GET", close=True), 1),
-    (0.06, Form("POST", close=True), 1),
-    (0.03, Form("POST"), 5),
-)
+_NONCES = (Shape("nonce", 1.0, Form("POST", nonce=True)),)
 
 
 class Demo:
     """A demo below *folder* with so many workers and people.
 
-    *config*: a table of its configuration, name and lines, that is added to what stands there.
+    config      a table of its configuration, name and lines, that is added to what stands there
+    processors  on which all its processes run; empty: on any
     """
 
-    def __init__(self, folder: Path, workers: int = 1, people: int = 2000, config: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 1,
+        people: int = PEOPLE,
+        config: str = "",
+        processors: Sequence[int] = (),
+    ) -> None:
         self.state = folder / "state"
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.run("init", "--port", str(self.port))
         file = self.state / "certstatus.toml"
         file.write_text(_with_table(file.read_text(), config))
         self.run("demo", "--population", str(people))
         self._said = folder / "serve.log"
+        pinned = ["taskset", "-c", ",".join(map(str, processors))] if processors else []
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                self.command("serve", "--workers", str(workers)), stdout=said, stderr=said
+                [*pinned, *self.command("serve", "--workers", str(workers))], stdout=said, stderr=said
             )
         self._workers = workers
         try:
@@ -87,27 +92,26 @@ class Demo:
         """Run a command to its end; return what it printed."""
         return subprocess.run(self.command(*words), check=True, stdout=subprocess.PIPE, text=True).stdout
 
+    def others(self) -> list[int]:
+        """The installation's processes that are no workers."""
+        pid = self._process.pid
+        return [found for found in (pid, *descendants(pid)) if found not in self.worker_pids]
+
+    def fetch(self, path: str) -> bytes:
+        """Return what is answered to a GET of *path*.  Raises: OSError — it is refused."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
+            content: bytes = answer.read()
+            return content
+
     def status(self, slot: int = 0) -> dict[str, Any]:
         """What the worker says of itself, once a second anew."""
         found: dict[str, Any] = json.loads((self.state / "run" / f"worker-{slot}.json").read_text())
         return found
 
     def requests(self, mix: str, service: str = "auth") -> Iterator[tuple[bytes, bool]]:
-        """Yield prepared requests (with: whether the connection ends): ``repeated``, ``mix`` or ``nonce``.
-
-        A mix is made of the national mix's shares over the demo's people, in random order.
-        """
+        """Yield prepared requests about the people of *service*, as ``requests_of`` does."""
         population = Population.load(self.state / "demo" / service)
-        chance = random.Random(1)
-        host = f"127.0.0.1:{self.port}"
-        if mix == "repeated":
-            yield Preparer(Form("GET"), population.ca, host).http([population.members.member(0)[0]]), False
-            return
-        shares = ((1.0, Form("POST", nonce=True), 1),) if mix == "nonce" else _SHARES
-        preparers = [(Preparer(form, population.ca, host), form.close, count) for _, form, count in shares]
-        members = population.uniform(chance)
-        for preparer, close, count in chance.choices(preparers, [share[0] for share in shares], k=REQUESTS):
-            yield preparer.http([next(members)[0] for _ in range(count)]), close
+        return requests_of(mix, population, f"127.0.0.1:{self.port}")
 
     def _wait_ready(self) -> None:
         begun_s = time.monotonic()
@@ -125,6 +129,25 @@ class Demo:
         raise RuntimeError(
             f"the installation was not ready after {time.monotonic() - begun_s:.0f} s:\n{said}"
         )
+
+
+def requests_of(mix: str, population: Population, host: str) -> Iterator[tuple[bytes, bool]]:
+    """Yield prepared requests (with: whether the connection ends): ``repeated``, ``mix`` or ``nonce``.
+
+    A mix has the status requests of the national mix in their shares, in random order; each of the
+    people is as likely as any other.
+    """
+    chance = random.Random(1)
+    if mix == "repeated":
+        yield Preparer(Form("GET"), population.ca, host).http([population.members.member(0)[0]]), False
+        return
+    shapes = _NONCES if mix == "nonce" else STATUS_REQUESTS
+    preparers = [(Preparer(shape.form, population.ca, host), shape.certificates) for shape in shapes]
+    members = population.uniform(chance)
+    count = max(_REQUESTS_MIN, _REQUESTS_EACH * len(population.members))
+    for preparer, certificates in chance.choices(preparers, [shape.share for shape in shapes], k=count):
+        people = [next(members)[0] for _ in range(certificates)]
+        yield preparer.http(people), not preparer.keeps
 
 
 def _with_table(text: str, table: str) -> str:
@@ -156,10 +179,3 @@ def write_record(kind: str, record: dict[str, Any], out: Path | None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

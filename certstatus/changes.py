@@ -38,6 +38,9 @@ NO_FINGERPRINT = bytes(FINGERPRINT_BYTES)
 # The last day of notAfter that a row of the index has room for, 2149-06-06.  Certificates may end far
 # later (RFC 5280 §4.1.2.5: 9999); here they end on this day.
 DAY_MAX = 0xFFFF
+# The last second that a change's invalidity date, a row of the index and a row of a CRL have room for,
+# 2106-02-07T06:28:15Z; the first is that of 1970.
+TIME_MAX_S = (1 << 32) - 1
 
 
 class ChangeKind(IntEnum):

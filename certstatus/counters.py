@@ -132,6 +132,11 @@ class CounterFile:
             self._free += 1
         return at
 
+    @property
+    def used(self) -> int:
+        """How many cells, from the first on, belong to rows that have a name."""
+        return self._free * KINDS_PER_ROW
+
     def seal(self) -> None:
         """Say that no cell will grow any more."""
         struct.pack_into("<I", self._map, _SEALED_AT, 1)

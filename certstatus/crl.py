@@ -3,7 +3,8 @@
 Knows: CertificateList version 2 with the extensions we publish.
 Does not know: keys, numbers already used, schedules, files; entries (``crl_entry``), distribution
 points (``distribution_point``), what may be wrong with a CRL (``crl_lint``), or how a delta joins
-its base (``crl_combine``).  Long CRLs can be written piece by piece with the two ``frame_`` functions.
+its base (``crl_combine``).  Long CRLs are written and read piece by piece (``crl_stream_encode``,
+``crl_stream_decode``).
 Source: RFC 5280 §5.1, §5.2.
 
     CertificateList  SEQUENCE { TBSCertList, AlgorithmIdentifier, BIT STRING }
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from certstatus import oid
 from certstatus.crl_entry import CRLEntry, encode_entries, read_entries
@@ -43,9 +45,12 @@ from certstatus.der import (
 )
 from certstatus.distribution_point import parse_distribution_points, parse_issuing_distribution_point
 from certstatus.errors import CRLCheckFailed, DERError
+from certstatus.expired_certs import encode_expired_certs, expired_certs_of
 from certstatus.extension import Extension, encode_extension, parse_extensions
 
 NUMBER_OCTETS_MAX = 20
+# 9999-12-31T23:59:59Z, POSIX seconds: a nextUpdate that says that no end is known (RFC 5280 §4.1.2.5).
+NO_END_S = 253_402_300_799
 
 _TAG_0 = CONTEXT_CONSTRUCTED | 0
 _V2_DER = integer(1)
@@ -64,6 +69,7 @@ def encode_tbs_cert_list(
     base_crl_number: int | None = None,
     issuing_distribution_point_der: bytes | None = None,
     freshest_crl_der: bytes | None = None,
+    expired_certs_from_s: int | None = None,
 ) -> bytes:
     """Return TBSCertList, the octets that are signed; a delta CRL if *base_crl_number* is given.
 
@@ -82,6 +88,7 @@ def encode_tbs_cert_list(
         base_crl_number=base_crl_number,
         issuing_distribution_point_der=issuing_distribution_point_der,
         freshest_crl_der=freshest_crl_der,
+        expired_certs_from_s=expired_certs_from_s,
     )
     return b"".join((before, entries_der, after))
 
@@ -98,13 +105,15 @@ def frame_tbs_cert_list(
     base_crl_number: int | None = None,
     issuing_distribution_point_der: bytes | None = None,
     freshest_crl_der: bytes | None = None,
+    expired_certs_from_s: int | None = None,
 ) -> tuple[bytes, bytes]:
     """Return what stands before and after *entries_octets* octets of entries in a TBSCertList.
 
     So a long CRL can be hashed and written without ever being whole in memory.
     Takes:   the issuer's Name as in its certificate; times in POSIX seconds; aki_key_id, the
              keyIdentifier; issuing_distribution_point_der (made critical) and freshest_crl_der
-             as the encoders below give them.
+             as the encoders below give them; expired_certs_from_s, since when the list keeps the
+             entries of certificates that have ended (POSIX), None: it does not.
     Raises:  CRLCheckFailed — nextUpdate not after thisUpdate, number negative or over 20 octets,
              base number not below the number, freshestCRL in a delta, empty distribution point.
     Source:  RFC 5280 §5.1.2, §5.2.
@@ -129,6 +138,8 @@ def frame_tbs_cert_list(
         )
     if freshest_crl_der is not None:
         extensions += encode_extension(oid.FRESHEST_CRL, freshest_crl_der)
+    if expired_certs_from_s is not None:
+        extensions += encode_expired_certs(expired_certs_from_s)
     head = (
         _V2_DER
         + signature_algorithm_der
@@ -170,15 +181,29 @@ def number_findings(number: int | None, base_number: int | None) -> list[str]:
     return findings
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedCRL:
-    """A CertificateList read back; nothing in it is verified, only its form.
+class CRLFields(NamedTuple):
+    """What a CRL says besides its entries: as ``frame_tbs_cert_list`` takes it."""
+
+    issuer_name_der: bytes
+    signature_algorithm_der: bytes
+    this_update_s: int
+    next_update_s: int
+    crl_number: int
+    aki_key_id: bytes
+    base_crl_number: int | None = None
+    issuing_distribution_point_der: bytes | None = None
+    freshest_crl_der: bytes | None = None
+    expired_certs_from_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedHead:
+    """All of a CertificateList but its entries; nothing in it is verified, only its form.
 
     number, base_number    CRLNumber and BaseCRLNumber; a delta CRL has the latter
     aki_key_id             keyIdentifier of the authority key identifier
     idp_der, freshest_der  values of these two extensions
     entries_empty          revokedCertificates was there, and empty
-    entries_critical       some reasonCode or invalidityDate was critical
     signature_algorithm_der, outer_algorithm_der   inside and outside the signed part
     """
 
@@ -191,19 +216,34 @@ class ParsedCRL:
     aki_key_id: bytes | None
     idp_der: bytes | None
     freshest_der: bytes | None
-    entries: list[CRLEntry]
     entries_empty: bool
-    entries_critical: bool
     extensions: tuple[Extension, ...]
-    tbs_der: bytes
     signature_algorithm: str
     signature_algorithm_der: bytes
     outer_algorithm_der: bytes
     signature: bytes
 
+    @property
+    def expired_certs_from_s(self) -> int | None:
+        """Since when the list keeps who has ended, POSIX seconds; None: it does not (``expired_certs``)."""
+        return expired_certs_of(self.extensions)
+
     def extension(self, name: str) -> Extension | None:
         """Return the CRL extension with the dotted identifier *name*."""
         return next((extension for extension in self.extensions if extension.oid == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedCRL(ParsedHead):
+    """A whole CertificateList read back.
+
+    entries_critical       some reasonCode or invalidityDate was critical
+    tbs_der                the signed part
+    """
+
+    entries: list[CRLEntry]
+    entries_critical: bool
+    tbs_der: bytes
 
 
 def parse_certificate_list(crl_der: bytes) -> ParsedCRL:

@@ -1,6 +1,7 @@
 """What may be wrong with a CRL: the list of findings that must be empty before anything is signed.
 
-Knows: the rules a CRL can be held to by itself, each with a code of its own.
+Knows: the rules a CRL can be held to by itself, each with a code of its own: those for all that is no entry,
+and those for what was noted of its entries, which are never needed as a whole.
 Does not know: whether its entries, number and dates are those it should have (the publisher compares).
 Source: RFC 5280 §5.1, §5.2, §5.3.
 """
@@ -8,12 +9,13 @@ Source: RFC 5280 §5.1, §5.2, §5.3.
 from __future__ import annotations
 
 from certstatus import oid
-from certstatus.crl import ParsedCRL, number_findings
-from certstatus.crl_entry import serial_value
+from certstatus.crl import ParsedCRL, ParsedHead, number_findings
 from certstatus.crl_reason import CRLReason
+from certstatus.crl_row_facts import RowFacts, facts_of
 from certstatus.der import SEQUENCE, expect, expect_last, read_oid
 from certstatus.distribution_point import are_names_only, parse_issuing_distribution_point
 from certstatus.errors import DERError
+from certstatus.expired_certs import expired_certs_of
 
 # RFC 5280 §4.1.2.2.
 SERIAL_OCTETS_MAX = 20
@@ -35,12 +37,31 @@ _KNOWN_EXTENSIONS = frozenset(
 )
 
 
+# Unusual, and not against any rule: an old CA may have recorded its revocations so.
+WARNINGS = frozenset({"certstatus.crl_invalidity_after_revocation"})
+
+
 def lint(parsed: ParsedCRL, *, hold_allowed: bool) -> list[str]:
     """Return what is wrong with *parsed*, each code once; empty for a CRL that may be published.
 
     Takes:   hold_allowed — whether the issuer's policy has certificateHold, and so removeFromCRL.
     Cost:    about 0.5 µs an entry.
     Source:  RFC 5280 §5.1, §5.2, §5.3.
+    """
+    facts = facts_of(parsed.entries, critical=parsed.entries_critical)
+    return lint_head(parsed) + lint_facts(
+        facts,
+        delta=parsed.base_number is not None,
+        hold_allowed=hold_allowed,
+        this_update_s=parsed.this_update_s,
+    )
+
+
+def lint_head(parsed: ParsedHead, *, freshest_der: bytes | None = None) -> list[str]:
+    """Return what is wrong with all of a CRL but its entries.
+
+    Takes:   freshest_der — the freshestCRL of the CRL's scope, if that is known.
+    Source:  RFC 5280 §5.1, §5.2.
     """
     findings: list[str] = []
     if parsed.version != 2:
@@ -68,10 +89,16 @@ def lint(parsed: ParsedCRL, *, hold_allowed: bool) -> list[str]:
     access = parsed.extension(oid.AUTHORITY_INFO_ACCESS)
     if access is not None and _access_methods(access.value) != {oid.CA_ISSUERS}:
         findings.append("pkix.crl_aia_not_only_ca_issuers")
-    return findings + _entry_findings(parsed, hold_allowed)
+    if freshest_der is not None and parsed.freshest_der not in (None, freshest_der):
+        findings.append("certstatus.crl_freshest_of_other_scope")
+    if parsed.extension(oid.EXPIRED_CERTS_ON_CRL) and expired_certs_of(parsed.extensions) is None:
+        findings.append("pkix.crl_expired_certs_malformed")
+    if parsed.entries_empty:
+        findings.append("pkix.crl_entries_empty")
+    return findings
 
 
-def _criticality_findings(parsed: ParsedCRL) -> list[str]:
+def _criticality_findings(parsed: ParsedHead) -> list[str]:
     findings: list[str] = []
     must_be = {oid.DELTA_CRL_INDICATOR: "delta_indicator", oid.ISSUING_DISTRIBUTION_POINT: "idp"}
     must_not_be = {
@@ -89,8 +116,6 @@ def _criticality_findings(parsed: ParsedCRL) -> list[str]:
             findings.append(f"pkix.crl_{must_not_be[name]}_critical")
         elif critical and name not in _KNOWN_EXTENSIONS:
             findings.append("pkix.crl_extension_critical_unknown")
-    if parsed.entries_critical:
-        findings.append("pkix.crl_entry_extension_critical")
     return list(dict.fromkeys(findings))
 
 
@@ -125,25 +150,35 @@ def _access_methods(value_der: bytes) -> set[str]:
     return methods
 
 
-def _entry_findings(parsed: ParsedCRL, hold_allowed: bool) -> list[str]:
-    findings: list[str] = ["pkix.crl_entries_empty"] if parsed.entries_empty else []
-    entries = parsed.entries
-    values = [serial_value(entry) for entry in entries]
-    reasons = {entry.reason for entry in entries}
-    if len(set(values)) != len(values):
+def lint_facts(facts: RowFacts, *, delta: bool, hold_allowed: bool, this_update_s: int) -> list[str]:
+    """Return what is wrong with the entries of a CRL.
+
+    Takes:   hold_allowed — as ``lint``.
+    Source:  RFC 5280 §5.1.2.6, §5.3; §4.1.2.2 for serial numbers.
+    """
+    findings: list[str] = []
+    if facts.critical:
+        findings.append("pkix.crl_entry_extension_critical")
+    if facts.duplicate:
         findings.append("pkix.crl_serial_duplicate")
-    if values != sorted(values):
+    if facts.unsorted:
         findings.append("pkix.crl_entries_unsorted")
-    if min(values, default=1) <= 0:
+    if facts.not_positive:
         findings.append("pkix.crl_serial_not_positive")
-    if max((len(entry.serial) for entry in entries), default=0) > SERIAL_OCTETS_MAX:
+    if facts.serial_octets > SERIAL_OCTETS_MAX:
         findings.append("pkix.crl_serial_too_long")
-    if CRLReason.UNSPECIFIED in reasons:
+    if CRLReason.UNSPECIFIED in facts.reasons:
         findings.append("pkix.crl_reason_unspecified")
-    if CRLReason.REMOVE_FROM_CRL in reasons and parsed.base_number is None:
+    if CRLReason.REMOVE_FROM_CRL in facts.reasons and not delta:
         findings.append("pkix.crl_remove_in_complete")
-    if CRLReason.REMOVE_FROM_CRL in reasons and not hold_allowed:
+    if CRLReason.REMOVE_FROM_CRL in facts.reasons and not hold_allowed:
         findings.append("pkix.crl_remove_without_hold")
-    if not reasons <= _REASONS | {None}:
+    if CRLReason.CERTIFICATE_HOLD in facts.reasons and not hold_allowed:
+        findings.append("certstatus.crl_hold_without_hold")
+    if not facts.reasons <= _REASONS:
         findings.append("pkix.crl_reason_unknown")
+    if facts.latest_revoked_at_s is not None and facts.latest_revoked_at_s > this_update_s:
+        findings.append("certstatus.crl_entry_after_this_update")
+    if facts.invalid_after_revoked:
+        findings.append("certstatus.crl_invalidity_after_revocation")
     return findings

@@ -77,6 +77,21 @@ def encode_distribution_points(points: Iterable[PointName]) -> bytes:
     return sequence(*encoded)
 
 
+def encode_named_point(name_der: bytes, more_uris: Iterable[str] = ()) -> bytes:
+    """Return the value of cRLDistributionPoints with one point, by the name as it stands in a CRL.
+
+    Takes:   *more_uris*: further ways to the same CRL; left out beside a relative name, which stands alone.
+    Raises:  DERError — *name_der* is no DistributionPointName.
+    Source:  RFC 5280 §4.2.1.13; §5.2.5: the identical encoding in certificate and CRL.
+    """
+    names = point_names(name_der)
+    if name_der[0] == _FULL_NAME:
+        _, pos, end = read_tlv(name_der, 0, len(name_der))
+        more = [tlv(_URI, uri.encode("ascii")) for uri in more_uris]
+        name_der = tlv(_FULL_NAME, name_der[pos:end] + b"".join(uri for uri in more if uri not in names))
+    return sequence(sequence(explicit(0, name_der)))
+
+
 def _encode_point_name(name: PointName) -> bytes:
     """Return DistributionPointName ``fullName``: the directory name first, then the URIs.
 
@@ -138,6 +153,41 @@ def parse_distribution_points(value_der: bytes) -> list[PointName]:
             point = read_point_name(value_der[start:stop])
         points.append(point)
     return points
+
+
+def point_names(name_der: bytes) -> frozenset[bytes]:
+    """Return what a point is matched by, of every kind: its GeneralNames as DER, or a relative name whole.
+
+    A CRL covers a certificate's point if the two have one of these in common.
+    Raises:  DERError — not a DistributionPointName.
+    Source:  RFC 5280 §6.3.3 (b)(2)(i).
+    """
+    read_point_name(name_der)
+    tag, pos, end = read_tlv(name_der, 0, len(name_der))
+    if tag != _FULL_NAME:
+        return frozenset({name_der})
+    names = set()
+    while pos < end:
+        stop = read_tlv(name_der, pos, end)[2]
+        names.add(name_der[pos:stop])
+        pos = stop
+    return frozenset(names)
+
+
+def names_of_points(value_der: bytes) -> frozenset[bytes]:
+    """Return ``point_names`` of all points in a cRLDistributionPoints value together.
+
+    Raises:  DERError — as ``parse_distribution_points``.
+    """
+    parse_distribution_points(value_der)
+    pos, end = expect_last(value_der, 0, len(value_der), SEQUENCE)
+    names: frozenset[bytes] = frozenset()
+    while pos < end:
+        start, pos = expect(value_der, pos, end, SEQUENCE)
+        if start < pos and value_der[start] == _TAG_0:
+            start, stop = expect(value_der, start, pos, _TAG_0)
+            names |= point_names(value_der[start:stop])
+    return names
 
 
 def are_names_only(value_der: bytes) -> bool:

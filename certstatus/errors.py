@@ -10,6 +10,7 @@ Messages say what, which, limit, found; never personal values.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import ClassVar
 
 # OCSPResponseStatus, RFC 6960 §4.2.1 (4 is not used).
@@ -32,6 +33,7 @@ EXIT_CONFIG = 78
 
 
 _SHOWN_MAX = 200
+_NAMED_MAX = 5
 
 
 class CertStatusError(Exception):
@@ -145,6 +147,12 @@ class SnapshotError(IntegrityError):
     """A snapshot file or chunk has the wrong length, checksum or layout."""
 
 
+class ArchiveDamaged(IntegrityError):
+    """The archive of CRLs holds, at some place, something else than was put there."""
+
+    exit_code = EXIT_DATA
+
+
 class BackupDamaged(IntegrityError):
     """A file is no backup, or something in it is missing, too much or altered."""
 
@@ -173,13 +181,42 @@ class ImportRefused(CertStatusError):
 
 
 class CRLCheckFailed(IntegrityError):
-    """A CRL differs from what it must contain; *findings* lists how."""
+    """A CRL differs from what it must contain; *findings* lists how.
+
+    *serials*: the numbers of the certificates that are to blame (INTEGER content), where that is known.
+    """
 
     exit_code = EXIT_DATA
 
-    def __init__(self, findings: list[str]) -> None:
-        super().__init__("; ".join(findings))
+    def __init__(self, findings: list[str], serials: Sequence[bytes] = ()) -> None:
+        text = "; ".join(findings)
+        if serials:
+            text += ": certificate " + ", ".join(serial.hex() for serial in serials[:_NAMED_MAX])
+        if len(serials) > _NAMED_MAX:
+            text += f" and {len(serials) - _NAMED_MAX} others"
+        super().__init__(text)
         self.findings = findings
+
+
+# --- the side that relies on CRLs ---------------------------------------------------------------
+
+
+class CRLRefused(CertStatusError):
+    """A CRL, a list of them or a CA certificate is not what it must be; what was there before stays."""
+
+    exit_code = EXIT_DATA
+
+
+class FetchFailed(CertStatusError):
+    """A server did not give what it was asked for; it may another time."""
+
+    exit_code = EXIT_TEMPORARY
+
+
+class FolderBusy(CertStatusError):
+    """Another process keeps the same folder of CRLs current."""
+
+    exit_code = EXIT_TEMPORARY
 
 
 # --- before anything is signed or recorded -------------------------------------------------------
@@ -198,6 +235,12 @@ class PolicyViolation(IssuanceError):
 
 class UnknownCertificate(IssuanceError):
     """No certificate with this serial number (and service) in the register."""
+
+    exit_code = EXIT_NO_INPUT
+
+
+class PastUnavailable(IssuanceError):
+    """What was published at a time cannot be said: it is yet to come, or retained no longer."""
 
     exit_code = EXIT_NO_INPUT
 

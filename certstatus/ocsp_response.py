@@ -170,6 +170,46 @@ def join_response_data(
     return tlv(SEQUENCE, body)
 
 
+class ResponseDataFrame:
+    """What ResponseData about one certificate stands in: ``frame(cert_id_der, nonce)`` is the whole of it.
+
+    Equal to ``join_response_data`` around ``join_single_response`` without extensions, at a third of the
+    cost: all around CertID and nonce depends on their lengths alone.
+    Source:  RFC 6960 §4.2.1; RFC 9654 §2.1.
+    """
+
+    __slots__ = ("_made", "_start_der", "_status_der", "_updates_der")
+
+    def __init__(self, start_der: bytes, cert_status_der: bytes, updates_der: bytes) -> None:
+        """Takes: as ``encode_response_start``, ``revoked`` and ``encode_updates`` give them."""
+        self._start_der = start_der
+        self._status_der = cert_status_der
+        self._updates_der = updates_der
+        # (octets of the CertID, octets of the nonce) -> what stands before the CertID, and behind it.
+        self._made: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+
+    def __call__(self, cert_id_der: bytes, nonce: bytes | None = None) -> bytes:
+        """Return the DER of ResponseData.  Cost: 0.3 µs."""
+        lengths = len(cert_id_der), -1 if nonce is None else len(nonce)
+        made = self._made.get(lengths)
+        if made is None:
+            if len(self._made) >= _FRAMES_MAX:
+                self._made.clear()
+            made = self._made[lengths] = self._make(*lengths)
+        before, after = made
+        return before + cert_id_der + after if nonce is None else before + cert_id_der + after + nonce
+
+    def _make(self, cert_id_octets: int, nonce_octets: int) -> tuple[bytes, bytes]:
+        """Cut CertID and nonce out of one whose two are nothing but zeros; the nonce ends it."""
+        single_der = join_single_response(bytes(cert_id_octets), self._status_der, self._updates_der, ())
+        nonce = None if nonce_octets < 0 else bytes(nonce_octets)
+        whole = join_response_data(self._start_der, single_der, nonce)
+        tail_octets = len(self._status_der) + len(self._updates_der)
+        cert_id_at = whole.index(single_der) + len(single_der) - tail_octets - cert_id_octets
+        nonce_at = len(whole) - max(0, nonce_octets)
+        return whole[:cert_id_at], whole[cert_id_at + cert_id_octets : nonce_at]
+
+
 def encode_basic_response(
     tbs_response_data: bytes,
     signature_algorithm_der: bytes,
@@ -208,14 +248,23 @@ class ResponseFrame:
         # (octets of tbs, octets of signature) -> what stands before tbs, and between the two.
         self._made: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
+    @property
+    def end_der(self) -> bytes:
+        """What stands behind every signature: the signer's certificates."""
+        return self._certs_der
+
     def __call__(self, tbs_response_data: bytes, signature: bytes) -> bytes:
-        """Return the DER of the OCSPResponse.  Cost: 0.4 µs."""
+        """Return the DER of the OCSPResponse."""
+        return self.start(tbs_response_data, signature) + self._certs_der
+
+    def start(self, tbs_response_data: bytes, signature: bytes) -> bytes:
+        """Return the OCSPResponse up to ``end_der``, which it shares with others.  Cost: 0.4 µs."""
         lengths = len(tbs_response_data), len(signature)
         made = self._made.get(lengths)
         if made is None:
             made = self._make(*lengths)
         before, between = made
-        return b"".join((before, tbs_response_data, between, signature, self._certs_der))
+        return b"".join((before, tbs_response_data, between, signature))
 
     def _make(self, tbs_octets: int, signature_octets: int) -> tuple[bytes, bytes]:
         """Cut tbs and signature out of an answer whose two are nothing but zeros."""

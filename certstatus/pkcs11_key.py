@@ -19,7 +19,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -30,6 +30,7 @@ from certstatus.errors import KeyFileError
 from certstatus.key_kinds import CURVES, RSA_BITS
 from certstatus.pkcs11_uri import PKCS11URI
 from certstatus.publisher_key import read_secret
+from certstatus.signing_key import OnlySigns
 
 # DigestInfo up to the digest, RFC 8017 §9.2 note 1.
 _DIGEST_INFO = {
@@ -213,27 +214,8 @@ class _Token:
             module.finalize()
 
 
-class _InToken:
-    """What keys of every kind refuse because their value is in a token."""
-
-    def private_numbers(self) -> NoReturn:
-        """Not from a token."""
-        _stays_inside()
-
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> NoReturn:
-        """Not from a token."""
-        _stays_inside()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
-        return self
+class _InToken(OnlySigns):
+    refusal = "a key in a PKCS#11 token cannot be taken out, and only signs"
 
 
 class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
@@ -266,10 +248,6 @@ class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
         half = len(raw) // 2
         return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
-        """Not for this key."""
-        _stays_inside()
-
 
 class TokenRSAKey(_InToken, rsa.RSAPrivateKey):
     """An RSA key in a token, signing with PKCS #1 v1.5; ``uri`` says where."""
@@ -300,10 +278,6 @@ class TokenRSAKey(_InToken, rsa.RSAPrivateKey):
         name, digest = _digest(data, algorithm)
         return self._token.sign("RSA_PKCS", _DIGEST_INFO[name] + digest)
 
-    def decrypt(self, ciphertext: bytes, padding: padding.AsymmetricPadding) -> bytes:
-        """Not for this key."""
-        _stays_inside()
-
 
 def _digest(data: Any, algorithm: Any) -> tuple[str, bytes]:  # noqa: ANN401
     """Return the hash's name and the digest that is to be signed."""
@@ -315,7 +289,3 @@ def _digest(data: Any, algorithm: Any) -> tuple[str, bytes]:  # noqa: ANN401
 
 def _reason(exc: Exception) -> str:
     return str(exc) or type(exc).__name__
-
-
-def _stays_inside() -> NoReturn:
-    raise KeyFileError("a key in a PKCS#11 token cannot be taken out, and only signs")

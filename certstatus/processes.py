@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 _CHILD = str(Path(__file__).with_name("child.py"))
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TERM_TIME_S = 3.0
+
+
+def boot_id() -> str:
+    """Return which run of the machine this is, empty where the system does not say.
+
+    Within one, all processes have the same steady clock.
+    """
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 class Identity(NamedTuple):

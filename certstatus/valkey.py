@@ -2,11 +2,13 @@
 
 Knows: ``unix:///path``, ``redis://``, ``rediss://``, ``valkey://`` for a single server,
 ``sentinel://host:port,host:port/name`` and ``cluster://host:port`` for the others; short time-outs,
-because every caller must notice a server that is gone.  Does not know: what is kept there.
+because every caller must notice a server that is gone; and reading values in bounds.  Does not know: what is
+kept there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -16,6 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from certstatus.errors import ConfigError
+from certstatus.feed_keys import WRONG_TYPE
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
@@ -52,6 +55,30 @@ def connect(url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis
         return redis.Redis.from_url(url, **options)
     except ValueError as exc:
         raise ConfigError("(configuration)", "valkey.url", "a Valkey or Redis URL", url) from exc
+
+
+def read_values(client: redis.Redis, octets_max: Mapping[str, int]) -> dict[str, bytes]:
+    """Return the values of keys, of each no more than one octet beyond what it may have at most.
+
+    Takes:   *octets_max*: by key.  A value may have 512 MB: what is too long is never brought whole.
+    Gives:   what is there, by key; a key that is empty or of another type is as good as none.
+    Raises:  redis.RedisError.
+    """
+    if not octets_max:
+        return {}
+    # redis-py types every answer as "this, or an awaitable of this".
+    pipeline: Any = client.pipeline(transaction=False)
+    for name, most in octets_max.items():
+        pipeline.getrange(name, 0, most)
+    answers = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and WRONG_TYPE not in str(answer):
+            raise answer
+    return {
+        name: answer
+        for name, answer in zip(octets_max, answers, strict=True)
+        if answer and type(answer) is bytes
+    }
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -1,13 +1,17 @@
 """Reading X.509 objects that anybody may have made, by way of `cryptography`.
 
 Its loaders say of a version they do not know, alone of all that can be wrong, something that is no
-ValueError; who forgets that lets a stranger's file end a process.  Here everything wrong is a ValueError.
+ValueError; who forgets that lets a stranger's file end a process.  Here everything wrong is a ValueError,
+and what may come later, when extensions are asked for, has a name.
 """
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from cryptography import x509
+
+# What `cryptography` raises for extensions that cannot be read; not all of it is a ValueError.
+UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 _SEQUENCE_TAG = b"\x30"
 _T = TypeVar("_T")

@@ -13,18 +13,28 @@ import hashlib
 import json
 import time
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import DAY_MAX, NO_FINGERPRINT, ChangeKind, next_chain, pack_change
+from certstatus.changes import (
+    DAY_MAX,
+    NO_FINGERPRINT,
+    TIME_MAX_S,
+    ChangeKind,
+    next_chain,
+    pack_change,
+)
 from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.errors import IllegalTransition, PolicyViolation, StoreError, UnknownCertificate
 from issuance import schema
 from issuance.database import insert
 from issuance.schema import CertificateState
 from issuance.transitions import Standing, standing_after
+
+if TYPE_CHECKING:
+    from issuance.crl_scopes import ScopeRecord
 
 # A piecewise job ends its transaction after this long, so that with the commit it stays below 50 ms.
 PIECE_MS = 15
@@ -80,6 +90,10 @@ class Act:
         self._changes: list[dict[str, Any]] = []
         # Read once per act.
         self._issuers: dict[int, _Issuer] = {}
+        # The same, by issuer and name, for ``crl_scopes``.
+        self.scopes: dict[tuple[int, str], ScopeRecord] = {}
+        # Partitions that have been noted to have got a certificate otherwise than by issuing.
+        self._reopened: set[int] = set()
 
     @property
     def is_full(self) -> bool:
@@ -103,6 +117,7 @@ class Act:
         certificate_der: bytes | None = None,
         origin: str = ISSUED,
         revoked_ms: int | None = None,
+        scope_id: int | None = None,
     ) -> RecordedChange:
         """Give the next number to a change and move the certificate it is about.
 
@@ -115,10 +130,15 @@ class Act:
                  CA_KEY_EVENT: ``issuer_id``.  ENTITLEMENTS, ISSUERS: nothing.
                  ``revoked_ms`` of REVOKED and HELD: since when, if that was said elsewhere before it is
                  recorded here; this is what answers and CRLs show.
+                 ``scope_id`` of ISSUED: the CRL partition it is in, None for none.
         Gives:   number and time; final only once the act's transaction has committed.
         Raises:  UnknownCertificate, IllegalTransition; PolicyViolation — a serial number or a
-                 public key that is already there (may come as late as the end of the act).
+                 public key that is already there (may come as late as the end of the act), or a time
+                 that index and CRLs have no room for (before 1970 or after 2106).
         """
+        shown_ms = self.time_ms if revoked_ms is None else revoked_ms
+        _require_time("time", shown_ms // 1000, serial)
+        _require_time("invalidity date", invalidity_s, serial)
         certificate_seq: int | None = None
         not_after_day = 0
         sha256 = b""
@@ -136,6 +156,7 @@ class Act:
                 spki_sha256,
                 certificate_der,
                 origin,
+                scope_id,
             )
             if certificate_der is not None and self._issuer(issuer_id).cert_hash:
                 sha256 = hashlib.sha256(certificate_der).digest()
@@ -149,7 +170,6 @@ class Act:
                     raise StoreError(f"issuer {issuer_id}: no hash without certificate {row.serial}")
                 sha256 = hashlib.sha256(certificate_der).digest()
         self.seq += 1
-        shown_ms = self.time_ms if revoked_ms is None else revoked_ms
         packed = pack_change(
             kind, issuer_id, fingerprint, not_after_day, reason, shown_ms, self.seq, invalidity_s, sha256
         )
@@ -214,6 +234,7 @@ class Act:
         spki_sha256: bytes | None,
         certificate_der: bytes | None,
         origin: str,
+        scope_id: int | None,
     ) -> None:
         issuer = self._issuer(issuer_id)
         if not serial or fingerprint == NO_FINGERPRINT:
@@ -222,6 +243,8 @@ class Act:
             raise IllegalTransition(
                 f"issuer {issuer_id} issues nothing since change {issuer.key_event_seq}, its CA-key event"
             )
+        if scope_id is not None and origin != ISSUED:
+            self._reopen(scope_id)
         seq = self.seq + 1
         self._certificates.append(
             {
@@ -242,10 +265,20 @@ class Act:
                 "invalidity_s": 0,
                 "lapsed_seq": None,
                 "changed_seq": seq,
+                "scope_id": scope_id,
             }
         )
         if certificate_der is not None:
             self._issue_records.append({"issued_seq": seq, "certificate_der": certificate_der})
+
+    def _reopen(self, scope_id: int) -> None:
+        """Note that a partition, closed perhaps, has got a certificate that was not issued just now."""
+        if scope_id not in self._reopened:
+            table = schema.crl_scope
+            self.connection.execute(
+                sa.update(table).where(table.c.scope_id == scope_id).values(last_end_s=None, retired_seq=None)
+            )
+            self._reopened.add(scope_id)
 
     def _move(
         self,
@@ -390,6 +423,14 @@ def publish(connection: sa.Connection, kind: str, generation: int, sha256: bytes
         .values(kind=kind, **values)
         .on_conflict_do_update(index_elements=["kind"], set_=values)
     )
+
+
+def _require_time(what: str, posix_s: int, serial: bytes) -> None:
+    """Raises: PolicyViolation — a time that no row of a CRL has room for, and which would keep the CRLs of a
+    whole scope from being made."""
+    if not 0 <= posix_s <= TIME_MAX_S:
+        which = f"certificate {serial.hex()}: " if serial else ""
+        raise PolicyViolation(f"{which}its {what}, {posix_s} s, lies outside of 1970 to 2106")
 
 
 def _since(standing: Standing, revoked_seq: int | None) -> str:

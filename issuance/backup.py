@@ -2,15 +2,20 @@
 
 ::
 
-    manifest.json            format, when, where the sequence stood, and size and SHA-256 of all others
+    manifest.json            format, when, where the sequence stood, size and SHA-256 of all others, and
+                             the archive's sealed packs with their hashes
     tables/<table>.jsonl     one JSON object per row, octets in base64, all from one moment
     ca/*, secrets/*          key files as they are (the CA keys stay encrypted)
-    crl/...                  published CRLs
+    crl/...                  published CRLs; of the archive the packs that are still open
+    crl-last/...             last CRLs that are prepared
     certstatus.toml          the configuration, if there is one
 
 Knows: writing that, and reading it back with every hash checked.
 Does not know: what a restored installation must do differently (``restore``).
 Source: Act arts. 44 (loss and damage), 8, 16, 27, 35 (what is to be kept).
+
+Sealed packs never change, and ten years of them are terabytes: they are named, so that what is missing
+later shows, and copied only on request.
 
 Whoever has the file can sign as the CA if it holds the passphrase too: it is readable by its
 owner only, and belongs under lock and key.
@@ -35,9 +40,12 @@ from typing import IO, Any, NamedTuple
 import sqlalchemy as sa
 
 from certstatus import __version__
+from certstatus.crl_archive import INDEX_SUFFIX, PACK_SUFFIX, CRLArchive
+from certstatus.crl_pack import HEADER_BYTES, parse_pack_name, read_rows, whole_octets
 from certstatus.durable import sync_folder
-from certstatus.errors import BackupDamaged, StoreError
+from certstatus.errors import ArchiveDamaged, BackupDamaged, StoreError
 from issuance import schema
+from issuance.published_crls import PREPARED_FOLDER
 from issuance.store import Store, StoreState
 
 FORMAT = 1
@@ -45,21 +53,24 @@ _MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 _ROWS_AT_ONCE = 1000
 # Folders of an installation that belong in a backup, and single files.
-_FOLDERS = ("ca", "secrets", "crl")
+_FOLDERS = ("ca", "secrets", "crl", PREPARED_FOLDER)
 _FILES = ("certstatus.toml",)
+# What of the archive is not copied like any other file; lists of packs are made anew.
+_ARCHIVE_SUFFIXES = (INDEX_SUFFIX, PACK_SUFFIX, ".json", ".dropped")
 
 Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What a backup holds."""
+    """What a backup holds; ``packs_named``: sealed packs that are not in it but belong to it."""
 
     path: Path
     bytes: int
     seq: int
     rows: dict[str, int]
     files: int
+    packs_named: int = 0
 
 
 class Member(NamedTuple):
@@ -85,6 +96,8 @@ class OpenedBackup:
             bytes.fromhex(state["chain"]),
         )
         self.files = [PurePosixPath(name) for name in manifest["files"]]
+        # Sealed packs of the archive: name -> what the head of its index says.
+        self.packs: dict[str, dict[str, Any]] = manifest.get("packs", {})
 
     def below(self, top: str) -> list[Path]:
         """Return the files under a folder of the tar, relative to it."""
@@ -109,10 +122,17 @@ class OpenedBackup:
 
 
 def backup(
-    store: Store, state: Path, destination: Path, now_ms: int, progress: Progress | None = None
+    store: Store,
+    state: Path,
+    destination: Path,
+    now_ms: int,
+    progress: Progress | None = None,
+    *,
+    with_archive: bool = False,
 ) -> BackupReport:
     """Write a backup of the installation in *state* to *destination*; the service may go on meanwhile.
 
+    Takes:  *with_archive*: copy the archive's sealed packs, too.
     Raises: StoreError — the store cannot be read; OSError — disk full: nothing is left then.
     """
     members: dict[str, Member] = {}
@@ -125,6 +145,7 @@ def backup(
             sources = {f"tables/{table.name}.jsonl": folder / f"{table.name}.jsonl" for table in _tables()}
             for source, path in _installation_files(state):
                 members[source], sources[source] = _member(path), path
+            packs = _add_archive(state, folder, members, sources, with_archive=with_archive)
             manifest = {
                 "format": FORMAT,
                 "made_ms": now_ms,
@@ -138,6 +159,7 @@ def backup(
                     "chain": store_state.chain.hex(),
                 },
                 "rows": rows,
+                "packs": packs,
                 "files": {source: member._asdict() for source, member in members.items()},
             }
             _write_tar(neighbour, manifest, sources, members)
@@ -146,7 +168,8 @@ def backup(
         neighbour.unlink(missing_ok=True)
         raise
     sync_folder(destination.parent)
-    return BackupReport(destination, destination.stat().st_size, store_state.seq, rows, len(members))
+    named = 0 if with_archive else len(packs)
+    return BackupReport(destination, destination.stat().st_size, store_state.seq, rows, len(members), named)
 
 
 def _dump(
@@ -194,9 +217,70 @@ def _installation_files(state: Path) -> Iterator[tuple[str, Path]]:
             yield name, state / name
     for top in _FOLDERS:
         for path in sorted((state / top).rglob("*")):
+            is_packed = path.parent == state / "crl" / "archive" and path.suffix in _ARCHIVE_SUFFIXES
             # A leading dot marks what somebody is still writing.
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file() and not path.name.startswith(".") and not is_packed:
                 yield f"{top}/{path.relative_to(state / top).as_posix()}", path
+
+
+def _add_archive(
+    state: Path, folder: Path, members: dict[str, Member], sources: dict[str, Path], *, with_archive: bool
+) -> dict[str, dict[str, Any]]:
+    """Add open packs, on request the sealed ones; return what all sealed ones must be.
+
+    An open pack grows meanwhile: its index is copied to *folder* first, and of the pack as much as that
+    speaks of.
+    """
+    archive = CRLArchive(state / "crl" / "archive")
+    sealed: dict[str, dict[str, Any]] = {}
+    for name in archive.names():
+        try:
+            head = archive.header(name)
+            octets = archive.index_path(name).read_bytes()
+        except (ArchiveDamaged, FileNotFoundError):
+            # It says nothing, or its time was just over.
+            continue
+        if head.sealed:
+            sealed[str(name)] = {
+                "rows": head.rows,
+                "bytes": head.pack_bytes,
+                "sha256": head.pack_sha256.hex(),
+                "rows_sha256": head.rows_sha256.hex(),
+            }
+            if not with_archive:
+                continue
+        octets = octets[: HEADER_BYTES + whole_octets(octets[HEADER_BYTES:])]
+        end = max((row.offset + row.size for row in read_rows(octets[HEADER_BYTES:])), default=0)
+        index, pack = archive.index_path(name), archive.pack_path(name)
+        copy = folder / index.name
+        copy.write_bytes(octets)
+        if end:
+            members[f"crl/archive/{pack.name}"] = _member(pack, end)
+            sources[f"crl/archive/{pack.name}"] = pack
+        members[f"crl/archive/{index.name}"], sources[f"crl/archive/{index.name}"] = _member(copy), copy
+    return sealed
+
+
+def missing_packs(opened: OpenedBackup, state: Path) -> list[str]:
+    """Return the sealed packs that the backup names and that are not in *state* as they were.
+
+    By their indexes and sizes: reading terabytes is for whoever asks for what is in them.
+    """
+    archive = CRLArchive(state / "crl" / "archive")
+    missing = []
+    for text, expected in sorted(opened.packs.items()):
+        name = parse_pack_name(text)
+        try:
+            if name is None:
+                continue
+            head = archive.header(name)
+            size = archive.pack_path(name).stat().st_size
+        except (ArchiveDamaged, OSError):
+            missing.append(text)
+            continue
+        if (head.rows_sha256.hex(), size) != (expected["rows_sha256"], expected["bytes"]):
+            missing.append(text)
+    return missing
 
 
 def _write_tar(
@@ -208,7 +292,7 @@ def _write_tar(
             _add(tar, _MANIFEST, io.BytesIO(text), len(text), 0o600)
             for name, source in sources.items():
                 with source.open("rb") as file:
-                    # A CRL or key file never changes under its name, so its size is still what was hashed.
+                    # No CRL or key file changes under its name, so as many octets are still what was hashed.
                     _add(tar, name, file, members[name].bytes, source.stat().st_mode & 0o777)
         raw.flush()
         os.fsync(raw.fileno())
@@ -221,11 +305,11 @@ def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int, mode: i
     tar.addfile(member, content)
 
 
-def _member(path: Path) -> Member:
+def _member(path: Path, limit: int | None = None) -> Member:
     digest = hashlib.sha256()
     size = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK if limit is None else min(_BLOCK, limit - size)):
             digest.update(block)
             size += len(block)
     return Member(size, digest.hexdigest())

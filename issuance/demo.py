@@ -1,6 +1,7 @@
 """A population to try things on: certificates of one service, some revoked on every ground.
 
-Knows: issuing and revoking in pieces, going on where a killed run stopped, and the files that
+Knows: issuing and revoking in pieces, in turn for some municipalities where CRLs are parted by them, going
+on where a killed run stopped, and the files that
 examples and benchmarks read: ``ca.pem``, ``good.pem``, ``revoked.pem``, ``population.csv``.
 Does not know: real applicants; the keys of these certificates are thrown away at once.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certstatus.changes import ChangeKind
 from certstatus.durable import write_durable
 from issuance import schema
+from issuance.crl_scopes import known_names
 from issuance.issue import Issuing, record_many, sign
+from issuance.partition import MUNICIPALITY, scheme_of
 from issuance.revoke import Cause
 from issuance.schema import CertificateState
 from issuance.store import Now, Store, read_clock
@@ -27,7 +31,15 @@ from issuance.store import Now, Store, read_clock
 POPULATION = 1000
 _PER_CAUSE = 10
 _LOT = 100
+_PER_MUNICIPALITY = 40
 _MARKER = "population.csv"
+
+# Sapporo's central ward to Naha: wards of designated cities and of Tokyo, cities, a town and villages.
+MUNICIPALITIES = (
+    *("01101", "04101", "11103", "12204", "13101", "13104", "13113", "13221", "13361", "14104"),
+    *("15103", "17201", "20304", "22138", "23106", "26104", "27127", "28110", "32201", "33101"),
+    *("34101", "40132", "43101", "46505", "47201"),
+)
 
 Progress = Callable[[int, int], None]
 
@@ -69,18 +81,33 @@ def _issue_missing(
     progress: Progress | None,
 ) -> None:
     issued = len(_members(store, issuing, population))
+    known = partial(known_names, store, issuing.issuer.issuer_id)
     if progress is not None:
         progress(issued, population)
     while issued < population:
         now_s = read_clock(now) // 1000
         lot = [
-            sign(issuing, ec.generate_private_key(ec.SECP256R1()).public_key(), now_s)
-            for _ in range(min(_LOT, population - issued))
+            sign(
+                issuing,
+                ec.generate_private_key(ec.SECP256R1()).public_key(),
+                now_s,
+                partition=_municipality(issuing, number, population),
+                known=known,
+            )
+            for number in range(issued, min(issued + _LOT, population))
         ]
         record_many(store, issuing, index_key, lot, now)
         issued += len(lot)
         if progress is not None:
             progress(issued, population)
+
+
+def _municipality(issuing: Issuing, number: int, population: int) -> str | None:
+    """Return a municipality for a certificate, in turn; a small population has few of them."""
+    if scheme_of(issuing.issuer) != MUNICIPALITY:
+        return None
+    count = min(len(MUNICIPALITIES), max(2, population // _PER_MUNICIPALITY))
+    return MUNICIPALITIES[number % count]
 
 
 def _revoke_some(store: Store, issuing: Issuing, now: Now, population: int) -> None:

@@ -47,7 +47,10 @@ class IssuedRow(NamedTuple):
 
 
 class RevocationChange(NamedTuple):
-    """One step in the life of a CRL entry; ``serial`` are the INTEGER's content octets."""
+    """One step in the life of a CRL entry; ``serial`` are the INTEGER's content octets.
+
+    ``scope_id``: the CRL partition that the certificate was issued into, if what is read tells it.
+    """
 
     seq: int
     kind: ChangeKind
@@ -56,6 +59,7 @@ class RevocationChange(NamedTuple):
     recorded_ms: int
     not_after_s: int
     invalidity_s: int
+    scope_id: int | None = None
 
 
 class _KeyEvent(NamedTuple):
@@ -214,11 +218,104 @@ def _key_event(connection: sa.Connection, issuer_id: int, upto_seq: int) -> _Key
     return _KeyEvent(row.key_event_seq, row.key_event_ms)
 
 
+class CertificatePast(NamedTuple):
+    """A certificate's whole life: ``issued_ms`` when it was recorded as issued; ``changes``: what concerns
+    its CRL entry, a CA-key event as the REVOKED that it was; ``recorded_ms`` of each, in the same order
+    (of an imported one, the change itself has the old CA's date)."""
+
+    issued_seq: int
+    issued_ms: int
+    changes: list[RevocationChange]
+    recorded_ms: list[int]
+
+    def seq_at(self, at_ms: int) -> int:
+        """Return the number of its last change that was recorded by *at_ms*; 0 before it was issued."""
+        if at_ms < self.issued_ms:
+            return 0
+        told = zip(self.changes, self.recorded_ms, strict=True)
+        return max([self.issued_seq, *(change.seq for change, ms in told if ms <= at_ms)])
+
+
+def certificate_past(connection: sa.Connection, service: str, serial: bytes) -> CertificatePast:
+    """Return the life of one certificate, which must be there."""
+    table, certificates, issuers = schema.change, schema.certificate, schema.issuer
+    row = connection.execute(
+        sa.select(
+            certificates.c.issued_seq,
+            certificates.c.not_after_s,
+            issuers.c.key_event_seq,
+            issuers.c.key_event_ms,
+        )
+        .join_from(certificates, issuers)
+        .where(certificates.c.service == service, certificates.c.serial == serial.hex())
+    ).one()
+    issued_ms = 0
+    found: list[tuple[int, RevocationChange]] = []
+    for change in connection.execute(
+        sa.select(
+            table.c.seq,
+            table.c.kind,
+            table.c.reason,
+            table.c.recorded_ms.label("noted_ms"),
+            SHOWN_MS,
+            table.c.invalidity_s,
+        )
+        .where(table.c.certificate_seq == row.issued_seq)
+        .order_by(table.c.seq)
+    ):
+        if change.kind == ChangeKind.ISSUED:
+            issued_ms = change.noted_ms
+        elif change.kind != ChangeKind.CERTIFICATE_HASH:
+            told = RevocationChange(
+                change.seq,
+                ChangeKind(change.kind),
+                serial,
+                change.reason,
+                change.recorded_ms,
+                row.not_after_s,
+                change.invalidity_s,
+            )
+            found.append((change.noted_ms, told))
+    event_seq, event_ms = row.key_event_seq, row.key_event_ms
+    if event_seq is not None and row.issued_seq < event_seq and row.not_after_s >= event_ms // 1000:
+        before = [told for _, told in found if told.seq < event_seq]
+        if not any(told.kind is ChangeKind.REVOKED for told in before):
+            told = RevocationChange(
+                event_seq,
+                ChangeKind.REVOKED,
+                serial,
+                CRLReason.CA_COMPROMISE,
+                event_ms,
+                row.not_after_s,
+                0,
+            )
+            found = sorted([*found, (event_ms, told)], key=lambda item: item[1].seq)
+    return CertificatePast(
+        row.issued_seq, issued_ms, [told for _, told in found], [noted_ms for noted_ms, _ in found]
+    )
+
+
 def revocation_changes(
-    store: Store, issuer_id: int, after_seq: int, upto_seq: int, page_rows: int
+    store: Store,
+    issuer_id: int,
+    after_seq: int,
+    upto_seq: int,
+    page_rows: int,
+    scope_id: int | None = None,
 ) -> Iterator[RevocationChange]:
-    """Yield the changes in (after_seq, upto_seq] that concern the issuer's CRLs, in order."""
+    """Yield the changes in (after_seq, upto_seq] that concern the issuer's CRLs, in order.
+
+    Takes: *scope_id*: only those of the certificates that were issued into this CRL partition.
+    """
     table, certificates = schema.change, schema.certificate
+    concerned: list[sa.ColumnElement[bool] | sa.TextClause] = [
+        table.c.issuer_id == issuer_id,
+        schema.IS_REVOCATION,
+        table.c.seq <= upto_seq,
+    ]
+    if scope_id is not None:
+        # A CA-key event is no certificate's.
+        concerned.append(sa.or_(certificates.c.scope_id == scope_id, table.c.certificate_seq.is_(None)))
     last = after_seq
     while True:
         with store.reading() as connection:
@@ -231,31 +328,28 @@ def revocation_changes(
                     SHOWN_MS,
                     certificates.c.not_after_s,
                     table.c.invalidity_s,
+                    certificates.c.scope_id,
                 )
                 .select_from(
                     table.outerjoin(certificates, certificates.c.issued_seq == table.c.certificate_seq)
                 )
-                .where(
-                    table.c.issuer_id == issuer_id,
-                    schema.IS_REVOCATION,
-                    table.c.seq > last,
-                    table.c.seq <= upto_seq,
-                )
+                .where(*concerned, table.c.seq > last)
                 .order_by(table.c.seq)
                 .limit(page_rows)
             ).all()
-        for row in rows:
-            if row.kind == ChangeKind.CA_KEY_EVENT:
-                yield from _revoked_by_event(store, issuer_id, row.seq, row.recorded_ms, page_rows)
+        for seq, kind, serial, reason, recorded_ms, not_after_s, invalidity_s, part in rows:
+            if kind == ChangeKind.CA_KEY_EVENT:
+                yield from _revoked_by_event(store, issuer_id, seq, recorded_ms, page_rows, scope_id)
             else:
                 yield RevocationChange(
-                    row.seq,
-                    ChangeKind(row.kind),
-                    bytes.fromhex(row.serial),
-                    row.reason,
-                    row.recorded_ms,
-                    row.not_after_s,
-                    row.invalidity_s,
+                    seq,
+                    ChangeKind(kind),
+                    bytes.fromhex(serial),
+                    reason,
+                    recorded_ms,
+                    not_after_s,
+                    invalidity_s,
+                    part,
                 )
         if len(rows) < page_rows:
             return
@@ -263,22 +357,25 @@ def revocation_changes(
 
 
 def _revoked_by_event(
-    store: Store, issuer_id: int, event_seq: int, event_ms: int, page_rows: int
+    store: Store, issuer_id: int, event_seq: int, event_ms: int, page_rows: int, scope_id: int | None
 ) -> Iterator[RevocationChange]:
     """Yield one REVOKED for each unexpired certificate that the CA-key event found not revoked."""
     table = schema.certificate
+    scope = [] if scope_id is None else [table.c.scope_id == scope_id]
     last = 0
     while True:
         with store.reading() as connection:
             rows = connection.execute(
-                sa.select(table.c.issued_seq, table.c.serial, table.c.not_after_s)
+                sa.select(table.c.issued_seq, table.c.serial, table.c.not_after_s, table.c.scope_id)
                 .where(
-                    table.c.issuer_id == issuer_id,
+                    # No bare column: by its index every page would sort all that the issuer has.
+                    table.c.issuer_id + 0 == issuer_id,
                     table.c.issued_seq > last,
                     table.c.issued_seq < event_seq,
                     # Either its own row says so already, or nothing has happened to it since.
                     sa.or_(table.c.revoked_seq == event_seq, table.c.state != int(CertificateState.REVOKED)),
                     table.c.not_after_s >= event_ms // 1000,
+                    *scope,
                 )
                 .order_by(table.c.issued_seq)
                 .limit(page_rows)
@@ -292,6 +389,7 @@ def _revoked_by_event(
                 event_ms,
                 row.not_after_s,
                 0,
+                row.scope_id,
             )
         if len(rows) < page_rows:
             return

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certstatus.errors import ImportRefused
 from certstatus.key_kinds import CURVE_NAMES
-from certstatus.x509_reading import load_certificate
+from certstatus.x509_reading import UNREADABLE, load_certificate
 from issuance.ca_keys import CAKey
 from issuance.import_certificate import CAPublicKey, FieldError, read_certificate
 from issuance.import_pem import Piece, read_pieces
@@ -80,8 +80,8 @@ def _certificate(path: Path, piece: Piece) -> x509.Certificate:
         extensions = certificate.extensions
     except FieldError as exc:
         raise ImportRefused(path, piece.line, exc.field, str(exc)) from exc
-    except (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm) as exc:
-        raise ImportRefused(path, piece.line, "certificate", f"not a certificate: {exc}") from exc
+    except (*UNREADABLE, UnsupportedAlgorithm) as exc:
+        raise ImportRefused(path, piece.line, "certificate", f"not one that can be read: {exc}") from exc
     try:
         is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

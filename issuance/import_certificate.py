@@ -51,12 +51,16 @@ _ECDSA_HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 
 
+_EXTENSIONS = CONTEXT_CONSTRUCTED | 3
 # 1 to 3; 1 may be written out, for such were issued.
 _VERSIONS = (0, 1, 2)
 
 
 class CertificateFields(NamedTuple):
-    """What stands in a certificate: content octets of the serial number, names as DER, POSIX seconds."""
+    """What stands in a certificate: content octets of the serial number, names as DER, POSIX seconds.
+
+    ``extensions_der``: the Extensions element, empty in versions 1 and 2 and where there is none.
+    """
 
     serial: bytes
     issuer_der: bytes
@@ -67,6 +71,7 @@ class CertificateFields(NamedTuple):
     tbs_der: bytes
     algorithm: str
     signature: bytes
+    extensions_der: bytes = b""
 
 
 class FieldError(ValueError):
@@ -115,8 +120,13 @@ def read_certificate(der: bytes) -> CertificateFields:
         field = "public key"
         spki_der, pos = _element(der, pos, tbs_end)
         field = "extensions"
+        extensions_der = b""
         while pos < tbs_end:
-            pos = check_element(der, pos, tbs_end)
+            start, stop = pos, check_element(der, pos, tbs_end)
+            if der[pos] == _EXTENSIONS:
+                start, _ = expect(der, pos, tbs_end, _EXTENSIONS)
+                extensions_der = der[start:stop]
+            pos = stop
         field = "signature"
         algorithm, pos = read_algorithm(der, tbs_end, end)
         if algorithm != inner:
@@ -136,6 +146,7 @@ def read_certificate(der: bytes) -> CertificateFields:
         der[tbs_start:tbs_end],
         algorithm,
         der[start:pos],
+        extensions_der,
     )
 
 

@@ -11,7 +11,7 @@ Source: RFC 5280 §5.3.1; Act arts. 15(1), 34(1).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,13 +55,48 @@ class Difference:
         return self.issued + self.revoked + self.held + self.released + self.reasons + self.records
 
 
+@dataclass(frozen=True, slots=True)
+class PartsHere:
+    """How a divided CA is divided in the register.
+
+    ``scope_ids``: by the part's number on the sheet, its scope, as far as there is one; ``listed``: the parts
+    whose CRLs were read; ``has_whole``: that of all certificates was; ``now_s``: POSIX.
+    """
+
+    scope_ids: Mapping[int, int]
+    listed: frozenset[int]
+    has_whole: bool
+    now_s: int
+
+    def scope_id(self, part: int | None) -> int | None:
+        """Return the scope that a part's certificates are recorded in."""
+        return None if part is None else self.scope_ids[part]
+
+    def differs(self, part: int | None, scope_id: int | None, not_after_s: int) -> str:
+        """Return how the scope of a recorded certificate is another one than its part's; empty: it is not.
+
+        One that has ended may have been recorded without a part, when the CRL of its point was not there.
+        """
+        wanted = None if part is None else self.scope_ids.get(part, 0)
+        if wanted == scope_id or (scope_id is None and not_after_s < self.now_s):
+            return ""
+        return "is on the CRLs of another distribution point in the register"
+
+    def is_listed(self) -> sa.ColumnElement[bool]:
+        """Select the certificates of which a CRL that was read would say that they are on hold."""
+        if self.has_whole:
+            return sa.true()
+        ids = [scope_id for part, scope_id in self.scope_ids.items() if part in self.listed]
+        return schema.certificate.c.scope_id.in_(ids)
+
+
 class Recorder:
     """Compares one sheet with one issuer's part of the register, and records what is missing.
 
     ``is_followed``: the CA revokes elsewhere, so its newer reason for a revocation stands; ``crl_s``: the
     thisUpdate of the complete CRL that was read, POSIX s, None without one; what it does not list is not on
     hold, unless its certificate had ended by then and so may have left the list (RFC 5280 §3.3);
-    ``cert_hash``: the policy has it.
+    ``cert_hash``: the policy has it; ``parts``: of a divided CA, how it is divided in the register.
     """
 
     def __init__(
@@ -75,6 +110,7 @@ class Recorder:
         is_followed: bool,
         crl_s: int | None,
         cert_hash: bool = False,
+        parts: PartsHere | None = None,
     ) -> None:
         self._store = store
         self._sheet = sheet
@@ -84,6 +120,7 @@ class Recorder:
         self._is_followed = is_followed
         self._crl_s = crl_s
         self._cert_hash = cert_hash
+        self._parts = parts
 
     # --- before anything is recorded -----------------------------------------------------------------
 
@@ -121,6 +158,8 @@ class Recorder:
             and there.origin != RECOVERED
         ):
             what = "ends at another time in the register"
+        elif self._parts is not None and (row.der is not None or row.part is not None):
+            what = self._parts.differs(row.part, there.scope_id, there.not_after_s)
         if what:
             raise ImportRefused(row.told_by, row.line, "serial number", f"{row.serial.hex()} {what}")
 
@@ -192,6 +231,7 @@ class Recorder:
             table.c.serial,
             table.c.issuer_id,
             table.c.issued_seq,
+            table.c.scope_id,
             table.c.not_after_s,
             table.c.origin,
             table.c.state,
@@ -274,6 +314,7 @@ class Recorder:
             certificate_der=row.der,
             ground=GROUND,
             origin=IMPORTED,
+            scope_id=None if self._parts is None else self._parts.scope_id(row.part),
         )
 
     # --- holds that ended ----------------------------------------------------------------------------
@@ -289,6 +330,7 @@ class Recorder:
                     table.c.issuer_id == self._issuer_id,
                     table.c.state == int(CertificateState.HELD),
                     table.c.not_after_s >= self._crl_s,
+                    *([] if self._parts is None else [self._parts.is_listed()]),
                 )
             ).scalars()
             found = []

@@ -32,18 +32,32 @@ from cryptography.hazmat.primitives import serialization
 
 from certstatus.changes import ChangeKind
 from certstatus.config import SERVICE_EXPECTED, STATUTORY_SERVICES, is_service_name
-from certstatus.crl_entry import CRLEntry
+from certstatus.crl_catalogue import UNPARTITIONED
 from certstatus.errors import ImportRefused, KeyFileError, PolicyViolation, StoreAway
 from certstatus.x509_reading import load_certificate
 from issuance import schema
 from issuance.act import Act, RecordedChange
 from issuance.ca_keys import CAKey, CAKeyFolder
+from issuance.crl_register import LAST_NUMBER_MIN, next_scope_id
+from issuance.crl_scopes import ScopeRecord
 from issuance.database import insert
 from issuance.import_ca import CAToImport, read_ca, read_ca_key
 from issuance.import_crl import ForeignCRL, check_crl, read_crl
+from issuance.import_divided import (
+    add_published,
+    as_one_crl,
+    check_published,
+    division_of,
+    newest_s,
+    parts_here,
+    registered,
+)
 from issuance.import_files import FilesRead, Progress, Sources, read_sources
-from issuance.import_records import GROUND, Difference, Recorder
+from issuance.import_parts import settle
+from issuance.import_points import FIELD, crl_points, points_text
+from issuance.import_records import GROUND, Difference, PartsHere, Recorder
 from issuance.import_register import ELSEWHERE, HERE, ImportedIssuer, read_imported, write_imported
+from issuance.import_scopes import GivenCRL, newest_of_each
 from issuance.import_sheet import Sheet
 from issuance.import_turn import turn_of
 from issuance.issuers import (
@@ -58,13 +72,13 @@ from issuance.issuers import (
 )
 from issuance.published_crls import PublishedState, read_published
 from issuance.store import Now, Store, read_clock
+from issuance.taken_scopes import lift_taken, open_taken, taken_scopes
 
 # With the number of the process that works there behind it.
 _WORK = ".import-"
-# The only scope there is so far (``publisher.crl_scopes``).
-_SCOPE = "all"
+# The scope of all that a CA has issued; one that divides its certificates has others beside it.
 # CRL numbers are kept as 64-bit numbers; ours go on from the CA's last.
-CRL_NUMBER_MAX = 1 << 62
+CRL_NUMBER_MAX = LAST_NUMBER_MIN
 # A followed CRL is recorded in less; another import takes longer and is not waited for.
 _TURN_WAIT_S = 10.0
 
@@ -74,8 +88,9 @@ class ImportOrder:
     """What is to be imported.
 
     ``policy``: of an issuer that is new; ``changes``: what is to be another in it, also of one that is
-    there.  ``crl_der``: a CRL fetched from ``crl_url``; else ``crl_path``.  ``crl_number``: the number of
-    the CA's last CRL, where no CRL says it.  ``poll_period_s``: poll ``crl_url`` from now on.
+    there.  ``crl_der``: a CRL fetched from ``crl_url``; else ``crl_paths``, of a CA that divides its
+    certificates one for each of their points.  ``crl_number``: the number of the CA's last CRL, where no CRL
+    says it.  ``poll_period_s``: poll ``crl_url`` from now on.
     """
 
     service: str
@@ -86,7 +101,7 @@ class ImportOrder:
     passphrase: bytes | None = None
     certificates: tuple[Path, ...] = ()
     index_txt: Path | None = None
-    crl_path: Path | None = None
+    crl_paths: tuple[Path, ...] = ()
     crl_der: bytes | None = None
     crl_url: str | None = None
     crl_number: int | None = None
@@ -95,13 +110,17 @@ class ImportOrder:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did; ``recorded`` is its last change, None when everything was there already."""
+    """What an import did; ``recorded`` is its last change, None when everything was there already.
+
+    ``scopes``: those that the CA's certificates are divided into.
+    """
 
     issuer: IssuerRecord
     is_new: bool
     read: FilesRead
     difference: Difference
     recorded: RecordedChange | None
+    scopes: tuple[ScopeRecord, ...] = ()
 
 
 @dataclass(slots=True)
@@ -116,6 +135,7 @@ class _Plan:
     imported: ImportedIssuer
     last_number: int | None
     read: FilesRead
+    parts: PartsHere | None = None
 
 
 def import_ca(
@@ -152,16 +172,29 @@ def _import(
     now_s = read_clock(now) // 1000
     key = None if order.key_path is None else read_ca_key(order.key_path, ca, order.passphrase)
     existing = _existing(issuers(store), order, ca)
-    crl, crl_name = _crl(order, ca, now_s)
+    given = newest_of_each(_crls(order, ca, now_s))
+    division = division_of(store, existing, given, has_key=key is not None)
+    crl, crl_name = as_one_crl(given, division, existing)
     imported = _imported(order, existing, key, crl, crl_name)
     policy = _policy(order, existing, imported)
     published = _published(work_folder, order, ca, policy, existing)
     last_number = _last_number(store, order, existing, imported, crl, published)
     with _sheet(work_folder) as sheet:
-        sources = Sources(order.certificates, order.index_txt, crl, crl_name)
+        sources = Sources(
+            order.certificates, order.index_txt, crl if division is None else None, crl_name, division
+        )
         read = read_sources(sheet, ca, sources, told)
-        _add_published(sheet, published)
+        if division is None and crl is not None and existing is not None and not read.certificates:
+            _check_points(existing.imported, crl, crl_name)
+        division = read.division
+        check_published(division, published)
+        add_published(sheet, published, division)
         plan = _Plan(ca, key, existing, policy, order.changes, imported, last_number, read)
+        if division is not None:
+            settle(sheet, division, now_s, lambda serials: registered(store, existing, serials))
+            plan.imported = dataclasses.replace(imported, crl_idp_der=division.whole_idp_der)
+            known = {part.place: part.record.scope_id for part in division.parts if part.record}
+            plan.parts = parts_here(division, known, now_s)
         _check_holds(sheet, plan)
         recorder = _recorder(store, sheet, order.service, plan, index_key, existing, crl)
         missing = Difference()
@@ -170,12 +203,18 @@ def _import(
         if existing is not None and not existing.is_ready:
             _check_strays(recorder)
         if existing is not None and missing.total == 0 and not _changes_issuer(keys, plan):
-            return ImportReport(existing, False, read, missing, None)
+            scopes = tuple(taken_scopes(store, existing))
+            return ImportReport(existing, False, read, missing, None, scopes)
         issuer = _begin(store, keys, order, plan, now) if existing is None else existing
+        if division is not None:
+            ids = open_taken(store, issuer, division, published.points, now)
+            plan.parts = parts_here(division, ids, now_s)
         recorder = _recorder(store, sheet, order.service, plan, index_key, issuer, crl)
         difference = recorder.record(now, lambda done: told("recording", done))
-    recorded = _finish(store, keys, issuer, plan, now)
-    return ImportReport(issuer_by_id(store, issuer.issuer_id), existing is None, read, difference, recorded)
+    recorded = _finish(store, keys, issuer, plan, published, now)
+    issuer = issuer_by_id(store, issuer.issuer_id)
+    scopes = tuple(taken_scopes(store, issuer))
+    return ImportReport(issuer, existing is None, read, difference, recorded, scopes)
 
 
 def follow_crl(
@@ -215,6 +254,7 @@ def _follow(
     certificates = [load_certificate(der) for der in issuer.certificates_der]
     crl = check_crl(crl_der, certificates, read_clock(now) // 1000, source)
     _check_newer(taken, crl, source)
+    _check_points(taken, crl, source)
     if crl.next_update_s is None:
         raise ImportRefused(source, 0, "nextUpdate", "missing: a CRL that never ends cannot be followed")
     with _sheet(work_folder) as sheet:
@@ -288,8 +328,9 @@ def _recorder(
         service,
         index_key,
         is_followed=plan.imported.revocations == ELSEWHERE,
-        crl_s=None if crl is None else crl.this_update_s,
+        crl_s=newest_s(crl, plan.read.division),
         cert_hash=plan.policy.cert_hash,
+        parts=plan.parts,
     )
 
 
@@ -324,13 +365,11 @@ def _existing(records: list[IssuerRecord], order: ImportOrder, ca: CAToImport) -
     return None
 
 
-def _crl(order: ImportOrder, ca: CAToImport, now_s: int) -> tuple[ForeignCRL | None, str]:
+def _crls(order: ImportOrder, ca: CAToImport, now_s: int) -> list[GivenCRL]:
     if order.crl_der is not None:
         name = order.crl_url or "CRL"
-        return check_crl(order.crl_der, ca.certificates, now_s, name), name
-    if order.crl_path is not None:
-        return read_crl(order.crl_path, ca.certificates, now_s), str(order.crl_path)
-    return None, ""
+        return [GivenCRL(check_crl(order.crl_der, ca.certificates, now_s, name), name)]
+    return [GivenCRL(read_crl(path, ca.certificates, now_s), str(path)) for path in order.crl_paths]
 
 
 def _check_newer(taken: ImportedIssuer, crl: ForeignCRL, source: object) -> None:
@@ -339,6 +378,25 @@ def _check_newer(taken: ImportedIssuer, crl: ForeignCRL, source: object) -> None
     if taken.crl_number is not None and crl.number is not None and crl.number < taken.crl_number:
         raise ImportRefused(
             source, 0, "CRL number", f"{crl.number}, and {taken.crl_number} was taken over already"
+        )
+
+
+def _check_points(taken: ImportedIssuer | None, crl: ForeignCRL, source: object) -> None:
+    """Refuse a CRL of another point than the one taken over last: the CA may have begun to partition.
+
+    Where certificates are given, it is for them to show that they all name it (``import_files``).
+    """
+    points = crl_points(crl.idp_der)
+    if taken is None or taken.crl_sha256 is None or not points:
+        return
+    if points.isdisjoint(crl_points(taken.crl_idp_der)):
+        raise ImportRefused(
+            source,
+            0,
+            FIELD,
+            f"the CRL is of {points_text(crl.idp_der)} alone, and the one taken over last of"
+            f" {points_text(taken.crl_idp_der)}; import it with the certificates (--certificates), which must"
+            " all name it",
         )
 
 
@@ -438,17 +496,12 @@ def _published(
         created_seq=0,
         key_event_seq=None,
         key_event_ms=None,
+        imported=ImportedIssuer(HERE),
     )
     places = (work_folder / "crl", work_folder / "crl" / "archive")
     folders = [place / order.service.lower() for place in places]
-    return read_published([folder for folder in folders if folder.is_dir()], [unknown], 0)[0]
-
-
-def _add_published(sheet: Sheet, published: PublishedState) -> None:
-    for entries in (published.revoked, published.held):
-        for serial, item in entries.items():
-            entry = CRLEntry(serial, item.revoked_at_s, item.reason, item.invalidity_s or None)
-            sheet.add_crl_entry(entry, f"CRL {item.crl_number} of this installation")
+    there = [folder for folder in folders if folder.is_dir()]
+    return read_published(there, [unknown], 0, archives=[work_folder / "crl" / "archive"])[0]
 
 
 def _check_strays(recorder: Recorder) -> None:
@@ -481,10 +534,10 @@ def _last_number(
         with store.reading() as connection:
             before = connection.execute(
                 sa.select(table.c.last_number).where(
-                    table.c.issuer_id == existing.issuer_id, table.c.scope == _SCOPE
+                    table.c.issuer_id == existing.issuer_id, table.c.scope == UNPARTITIONED
                 )
             ).scalar()
-    used = (given, imported.crl_number, before, published.numbers.get(_SCOPE))
+    used = (given, imported.crl_number, before, published.numbers.get(UNPARTITIONED))
     known = [number for number in used if number is not None]
     if not known:
         raise PolicyViolation(
@@ -583,7 +636,14 @@ def _begin(store: Store, keys: CAKeyFolder, order: ImportOrder, plan: _Plan, now
     return issuer_by_id(store, issuer_id)
 
 
-def _finish(store: Store, keys: CAKeyFolder, issuer: IssuerRecord, plan: _Plan, now: Now) -> RecordedChange:
+def _finish(
+    store: Store,
+    keys: CAKeyFolder,
+    issuer: IssuerRecord,
+    plan: _Plan,
+    published: PublishedState,
+    now: Now,
+) -> RecordedChange:
     """Record that the import has ended: from this change on the issuer is answered for."""
     new_path = None
     if _needs_key(keys, issuer, plan):
@@ -607,6 +667,8 @@ def _finish(store: Store, keys: CAKeyFolder, issuer: IssuerRecord, plan: _Plan, 
         write_imported(act.connection, issuer.issuer_id, plan.imported)
         if plan.last_number is not None:
             _lift_number(act, issuer.issuer_id, plan.last_number)
+        if plan.parts is not None and plan.read.division is not None:
+            lift_taken(act, plan.parts.scope_ids, plan.read.division, published.numbers)
         if new_path is not None:
             keys.adopt(new_path, issuer.issuer_id)
         recorded = act.record(ChangeKind.ISSUERS, issuer_id=issuer.issuer_id, ground=GROUND)
@@ -631,11 +693,11 @@ def _lift_number(act: Act, issuer_id: int, number: int) -> None:
     """Make *number* the last one given out, unless a greater one was."""
     table = schema.crl_scope
     before = act.connection.execute(
-        sa.select(table.c.last_number).where(table.c.issuer_id == issuer_id, table.c.scope == _SCOPE)
+        sa.select(table.c.last_number).where(table.c.issuer_id == issuer_id, table.c.scope == UNPARTITIONED)
     ).scalar()
     last = max(number, before or 0)
     act.connection.execute(
         insert(act.connection, table)
-        .values(issuer_id=issuer_id, scope=_SCOPE, last_number=last)
+        .values(issuer_id=issuer_id, scope=UNPARTITIONED, last_number=last, scope_id=next_scope_id())
         .on_conflict_do_update(index_elements=["issuer_id", "scope"], set_={"last_number": last})
     )

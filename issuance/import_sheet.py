@@ -10,9 +10,9 @@ Does not know: the register.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from certstatus.crl_entry import CRLEntry
 from certstatus.crl_reason import CRLReason
@@ -24,15 +24,19 @@ _ROWS = """
 CREATE TABLE sheet (
     serial BLOB PRIMARY KEY, not_before_s INTEGER, not_after_s INTEGER, der BLOB,
     revoked_at_s INTEGER, reason INTEGER, invalidity_s INTEGER NOT NULL DEFAULT 0,
-    told_by TEXT NOT NULL, line INTEGER NOT NULL, index_line INTEGER
+    told_by TEXT NOT NULL, line INTEGER NOT NULL, index_line INTEGER, part INTEGER
 )"""
-_COLUMNS = "serial, not_before_s, not_after_s, der, revoked_at_s, reason, invalidity_s, told_by, line"
+# Which parts of a divided CA a certificate names, and on which part's CRL a number stands.
+_POINTS = "CREATE TABLE point (serial BLOB, part INTEGER, PRIMARY KEY (serial, part)) WITHOUT ROWID"
+_LISTINGS = "CREATE TABLE listing (serial BLOB PRIMARY KEY, part INTEGER) WITHOUT ROWID"
+_COLUMNS = "serial, not_before_s, not_after_s, der, revoked_at_s, reason, invalidity_s, told_by, line, part"
 
 
 class SheetRow(NamedTuple):
     """One certificate; None for what no file says; ``told_by``, ``line``: where it stood first.
 
     ``revoked_at_s`` None: nothing says that it is revoked; ``reason`` certificateHold: on hold.
+    ``part``: of a divided CA, the one that the certificate is in (``import_parts``), None for none.
     """
 
     serial: bytes
@@ -44,6 +48,7 @@ class SheetRow(NamedTuple):
     invalidity_s: int
     told_by: str
     line: int
+    part: int | None = None
 
     @property
     def is_held(self) -> bool:
@@ -60,7 +65,8 @@ class Sheet:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("PRAGMA cache_size = -32768")
-        self._database.execute(_ROWS)
+        for table in (_ROWS, _POINTS, _LISTINGS):
+            self._database.execute(table)
         self._database.execute("BEGIN")
 
     def close(self) -> None:
@@ -139,7 +145,23 @@ class Sheet:
             (entry.revoked_at_s, reason, entry.invalidity_at_s or there.invalidity_s, entry.serial),
         )
 
+    def add_points(self, serial: bytes, parts: Iterable[int]) -> None:
+        """Note which parts a certificate names."""
+        self._database.executemany(
+            "INSERT OR IGNORE INTO point (serial, part) VALUES (?, ?)", ((serial, part) for part in parts)
+        )
+
+    def add_listing(self, serial: bytes, part: int) -> int:
+        """Note on which part's CRL a number stands; return the part on whose CRL it was found first."""
+        self._database.execute("INSERT OR IGNORE INTO listing (serial, part) VALUES (?, ?)", (serial, part))
+        found = self._database.execute("SELECT part FROM listing WHERE serial = ?", (serial,)).fetchone()
+        return int(found[0])
+
     # --- reading -------------------------------------------------------------------------------------
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement of somebody who knows the tables (``import_parts``); return its rows."""
+        return self._database.execute(statement, values).fetchall()
 
     def __len__(self) -> int:
         """Return how many certificates are on the sheet."""

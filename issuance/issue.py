@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -22,13 +23,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from certstatus.changes import ChangeKind, fingerprint
+from certstatus.crl_catalogue import UNPARTITIONED
 from certstatus.der import integer_content
 from certstatus.errors import IllegalTransition, IntegrityError, PolicyViolation
 from certstatus.x509_reading import load_csr
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKey
+from issuance.crl_scopes import ScopeNames, ensure_scope, known_names, new_names
 from issuance.issuers import IssuerRecord, require_here
+from issuance.partition import partition_of
 from issuance.profiles import EndEntityProfile, SubjectKey
 from issuance.store import Now, Store, read_clock
 
@@ -40,23 +44,30 @@ _PRIVATE_KEY_GIVEN = "a private key was given; only its public half may leave it
 
 
 class SignedCertificate(NamedTuple):
-    """A certificate that is signed and not yet recorded, hence not yet issued."""
+    """A certificate that is signed and not yet recorded, hence not yet issued.
+
+    ``scope``: the CRL partition whose names are in it, ``all`` for none; ``names``: these names.
+    """
 
     serial: bytes
     certificate_der: bytes
     spki_sha256: bytes
     not_before_s: int
     not_after_s: int
+    scope: str = UNPARTITIONED
+    names: ScopeNames | None = None
 
 
 class IssuedCertificate(NamedTuple):
-    """A certificate in the register.  ``serial``: content octets; ``seq``: number of its issuing."""
+    """A certificate in the register.  ``serial``: content octets; ``seq``: number of its issuing;
+    ``scope``: the CRL partition it is in, ``all`` for none."""
 
     serial: bytes
     certificate_der: bytes
     not_after_s: int
     seq: int
     recorded_ms: int
+    scope: str = UNPARTITIONED
 
 
 class Issuing(NamedTuple):
@@ -93,19 +104,30 @@ def issue(
     *,
     subject: x509.Name | None = None,
     not_after_s: int | None = None,
+    partition: str | None = None,
 ) -> IssuedCertificate:
     """Issue one certificate over *public_key* and record it.
 
     Takes:   ``subject``: default C=JP and a random CN, without any personal attribute;
-             ``not_after_s``: default the issuer's life in days, ending at 23:59:59 JST.
-    Raises:  PolicyViolation — weak key, key used before, end beyond the CA's; nothing is recorded.
+             ``not_after_s``: default the issuer's life in days, ending at 23:59:59 JST;
+             ``partition``: code of the municipality or ward of issue, where the policy parts CRLs by it.
+    Raises:  PolicyViolation — weak key, key used before, end beyond the CA's, no such partition or a
+             closed one; nothing is recorded.
     """
     check_subject_key(public_key)
     with store.reading() as connection:
         # Before a number is drawn; the unique column says so again under the lock.
         _refuse_used_key(connection, hashlib.sha256(_spki(public_key)).digest(), _spki(public_key))
     now_s = read_clock(now) // 1000
-    signed = sign(issuing, public_key, now_s, subject=subject, not_after_s=not_after_s)
+    signed = sign(
+        issuing,
+        public_key,
+        now_s,
+        subject=subject,
+        not_after_s=not_after_s,
+        partition=partition,
+        known=partial(known_names, store, issuing.issuer.issuer_id),
+    )
     with store.writing(now) as act:
         return record(act, issuing, index_key, signed)
 
@@ -117,10 +139,15 @@ def sign(
     *,
     subject: x509.Name | None = None,
     not_after_s: int | None = None,
+    partition: str | None = None,
+    known: Callable[[str], ScopeNames | None] = lambda _scope: None,
 ) -> SignedCertificate:
     """Sign a certificate without recording it, which takes no lock however slow the key.
 
-    Raises: PolicyViolation — not_after beyond the CA certificate's end, or in the past.
+    Takes:  as ``issue``; ``known``: gives the names of a CRL partition that has been opened before, which
+            stay as they were whatever the policy says now.  Without it they are those of a new one, and
+            recording refuses the certificate should they differ.
+    Raises: PolicyViolation — not_after beyond the CA certificate's end, or in the past; the partition.
     """
     issuer, profile, ca_key = issuing
     if not_after_s is None:
@@ -130,7 +157,18 @@ def sign(
         raise PolicyViolation(
             f"notAfter must lie between now and the CA certificate's end, {ca_ends_s}; found {not_after_s}"
         )
-    certificate = profile.sign(ca_key, subject or _anonymous_name(), public_key, now_s, not_after_s)
+    number = profiles.new_serial()
+    scope = partition_of(issuer, integer_content(number), partition)
+    names = None if scope == UNPARTITIONED else known(scope) or new_names(issuer, scope)
+    certificate = profile.sign(
+        ca_key,
+        subject or _anonymous_name(),
+        public_key,
+        now_s,
+        not_after_s,
+        serial=number,
+        points=None if names is None else names.in_certificate,
+    )
     if certificate.issuer.public_bytes() != issuer.name_der:
         raise IntegrityError(f"issuer {issuer.issuer_id}: its name came out in another encoding")
     return SignedCertificate(
@@ -139,14 +177,20 @@ def sign(
         hashlib.sha256(_spki(public_key)).digest(),
         now_s,
         not_after_s,
+        scope,
+        names,
     )
 
 
 def record(act: Act, issuing: Issuing, index_key: bytes, signed: SignedCertificate) -> IssuedCertificate:
     """Record a signed certificate: only now it is issued.
 
-    Raises: PolicyViolation — its key or number is in use (may come as late as the end of the act).
+    Raises: PolicyViolation — its key or number is in use (may come as late as the end of the act); its
+            CRL partition has been closed, or has other names than those in the certificate.
     """
+    scope_id = None
+    if signed.names is not None:
+        scope_id = ensure_scope(act, issuing.issuer.issuer_id, signed.scope, signed.names).scope_id
     recorded = act.record(
         ChangeKind.ISSUED,
         issuer_id=issuing.issuer.issuer_id,
@@ -156,8 +200,11 @@ def record(act: Act, issuing: Issuing, index_key: bytes, signed: SignedCertifica
         not_after_s=signed.not_after_s,
         spki_sha256=signed.spki_sha256,
         certificate_der=signed.certificate_der,
+        scope_id=scope_id,
     )
-    return IssuedCertificate(signed.serial, signed.certificate_der, signed.not_after_s, *recorded)
+    return IssuedCertificate(
+        signed.serial, signed.certificate_der, signed.not_after_s, *recorded, signed.scope
+    )
 
 
 def record_many(

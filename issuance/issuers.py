@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives import serialization
 
 from certstatus.changes import ChangeKind
 from certstatus.config import IssuerConfig, illegal_policy
+from certstatus.distribution_point import parse_issuing_distribution_point, read_point_name
 from certstatus.documents import encode_document
 from certstatus.errors import ConfigError, PolicyViolation, UnknownCertificate
 from certstatus.issuer_table import Issuer, issuer_table_content
 from certstatus.key_kinds import generate_key
 from certstatus.pkcs11_uri import parse_uri
-from certstatus.x509_reading import load_certificate
+from certstatus.x509_reading import UNREADABLE, load_certificate
 from issuance import profiles, schema
 from issuance.act import Act
 from issuance.ca_keys import CAKeyFolder
@@ -66,7 +67,13 @@ class IssuerPolicy:
     crl_validity_s: int
     delta_period_s: int
     delta_validity_s: int
+    delta_unchanged: str
     lapse_period_s: int
+    expired_entries: str
+    crl_archive_days: int
+    last_crl_days: int
+    partition: str
+    partition_buckets: int
 
     @classmethod
     def from_config(cls, config: IssuerConfig) -> IssuerPolicy:
@@ -75,8 +82,13 @@ class IssuerPolicy:
 
     @classmethod
     def from_json(cls, text: str) -> IssuerPolicy:
-        """Return the policy kept in *text*; what an older version did not write has its default."""
-        return cls(**(asdict(cls.from_config(IssuerConfig())) | json.loads(text)))
+        """Return the policy kept in *text*; what an older version did not write has its default.
+
+        But for the partition: what was issued under such a policy is in none, and no policy changes by
+        itself.
+        """
+        defaults = asdict(cls.from_config(IssuerConfig())) | {"partition": "none"}
+        return cls(**(defaults | json.loads(text)))
 
     def as_json(self) -> str:
         """Return the text that is kept."""
@@ -128,8 +140,22 @@ class IssuerRecord:
     @property
     def crl_names(self) -> profiles.CRLNames:
         """The names of the unpartitioned CRL scope, ``all``."""
-        return profiles.crl_names(
+        names = profiles.crl_names(
             self.ca_certificate.subject, self.service, self.generation, self.policy.base_url
+        )
+        idp_der = None if self.imported is None else self.imported.crl_idp_der
+        kept_der = None if idp_der is None else parse_issuing_distribution_point(idp_der).name_der
+        if kept_der is None:
+            # CRLs that are of no point cover every certificate of the key, whatever it names.
+            return names
+        # Of the old names a freshest point has the one that is no place of a complete CRL.
+        directory_name, _ = read_point_name(kept_der)
+        return replace(names, kept_der=kept_der, freshest=(directory_name, names.freshest[1]))
+
+    def partition_names(self, scope: str) -> profiles.CRLNames:
+        """The names that a partition gets if it is opened now."""
+        return profiles.crl_names(
+            self.ca_certificate.subject, self.service, self.generation, self.policy.base_url, scope
         )
 
     @property
@@ -269,7 +295,8 @@ def set_policy(store: Store, issuer_id: int, policy: IssuerPolicy, now: Now) -> 
 def add_ca_certificate(store: Store, issuer_id: int, certificate_der: bytes, now: Now) -> None:
     """Add a renewed CA certificate on the same key and name to its issuer.
 
-    Raises: PolicyViolation — another key, another name, not a CA's, or known already.
+    Raises: PolicyViolation — another key, another name, not a CA's, known already, or one whose extensions
+            cannot be read.
     """
     record = issuer_by_id(store, issuer_id)
     certificate = load_certificate(certificate_der)
@@ -292,6 +319,8 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
+    except UNREADABLE as exc:
+        raise PolicyViolation(f"the certificate's extensions cannot be read: {exc}") from exc
 
 
 def add_certificate(act: Act, issuer_id: int, certificate: x509.Certificate, seq: int) -> None:

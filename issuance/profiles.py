@@ -15,6 +15,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -26,7 +27,8 @@ from cryptography.x509.oid import (
 )
 
 from certstatus import clock, oid
-from certstatus.distribution_point import PointName, encode_distribution_points
+from certstatus.crl_catalogue import UNPARTITIONED
+from certstatus.distribution_point import PointName, encode_distribution_points, encode_named_point
 from certstatus.errors import PolicyViolation
 from certstatus.key_kinds import signature_hash
 from issuance.ca_keys import CAKey
@@ -39,6 +41,8 @@ RESPONDER_LIFE_S_MAX = 30 * clock.DAY_S
 _SERIAL_OCTETS = 16
 _POLICY_ARC = "1.3.6.1.4.1.32473.1"
 _POLICIES = {SIGN: f"{_POLICY_ARC}.1", AUTH: f"{_POLICY_ARC}.2"}
+# In the directory names of distribution points, before the generation and the scope.
+_POINTS_UNIT = "CRL Distribution Points"
 _UNITS = {SIGN: "for digital signature", AUTH: "for user authentication"}
 
 SubjectKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -92,14 +96,39 @@ class CRLNames:
     ``complete`` goes into cRLDistributionPoints, its directory name also into the
     IssuingDistributionPoint of complete and delta CRLs alike; ``freshest`` into freshestCRL of
     certificates and complete CRLs.
+    ``kept_der``: of a CA that was taken over, the DistributionPointName in its CRLs, which stays: what is
+    issued here must name the same (§5.2.5), with the place of ``complete`` as one more way there.
     """
 
     complete: PointName
     freshest: PointName
+    kept_der: bytes | None = None
+
+    @property
+    def points_der(self) -> bytes:
+        """The value of cRLDistributionPoints in a certificate that is in no partition."""
+        if self.kept_der is None:
+            return encode_distribution_points([self.complete])
+        return encode_named_point(self.kept_der, self.complete[1])
+
+    @property
+    def freshest_der(self) -> bytes:
+        """The value of freshestCRL."""
+        return encode_distribution_points([self.freshest])
+
+    def points_of(self, partition: CRLNames) -> bytes:
+        """The value of cRLDistributionPoints in a certificate of *partition*; these are the names of ``all``.
+
+        Two points, because the CRLs of each scope must name one of the certificate's (§6.3.3 (b)(2)(i)).
+        That of ``all`` by its directory name only: who follows addresses fetches the partition.
+        """
+        return encode_distribution_points([partition.complete, (self.complete[0], ())])
 
 
-def crl_names(ca: x509.Name, service: str, generation: int, base_url: str, scope: str = "all") -> CRLNames:
-    """Return the names of a scope: each carries the key's generation and the scope.
+def crl_names(
+    ca: x509.Name, service: str, generation: int, base_url: str, scope: str = UNPARTITIONED
+) -> CRLNames:
+    """Return the names of a scope (``all``, ``m1/13104``): each carries the key's generation and the scope.
 
     Clients match a CRL by issuer name and distribution point, and generations share the issuer
     name; http and never https, which a client would need a CRL for (RFC 5280 §8).
@@ -107,12 +136,13 @@ def crl_names(ca: x509.Name, service: str, generation: int, base_url: str, scope
     kept = [
         attribute for attribute in ca if attribute.oid in (NameOID.COUNTRY_NAME, NameOID.ORGANIZATION_NAME)
     ]
+    *scheme, partition = scope.split("/")
+    units = [_POINTS_UNIT, f"g{generation}", *scheme]
     directory_name = x509.Name(
         [
             *kept,
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "CRL Distribution Points"),
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, f"g{generation}"),
-            x509.NameAttribute(NameOID.COMMON_NAME, scope),
+            *(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units),
+            x509.NameAttribute(NameOID.COMMON_NAME, partition),
         ]
     ).public_bytes()
     place = f"{base_url.rstrip('/')}/crl/{service.lower()}/g{generation}/{scope}"
@@ -120,6 +150,22 @@ def crl_names(ca: x509.Name, service: str, generation: int, base_url: str, scope
         complete=(directory_name, (f"{place}/complete.crl",)),
         freshest=(directory_name, (f"{place}/delta.crl",)),
     )
+
+
+def scope_of_point(directory_name: x509.Name) -> tuple[int, str] | None:
+    """Return the generation and scope that a point's directory name carries; None: no name of ours.
+
+    The inverse of ``crl_names``: what stands behind the generation is the scope, part by part.
+    """
+    attributes = list(directory_name)
+    values = [str(attribute.value) for attribute in attributes]
+    # Without the common name at its end it is a part of one, of a scheme and no partition.
+    if _POINTS_UNIT not in values or attributes[-1].oid != NameOID.COMMON_NAME:
+        return None
+    generation, *scope = values[values.index(_POINTS_UNIT) + 1 :] or [""]
+    if not generation.startswith("g") or not generation[1:].isdecimal() or not scope:
+        return None
+    return int(generation[1:]), "/".join(scope)
 
 
 # --- certificates ------------------------------------------------------------------------------------
@@ -143,6 +189,13 @@ def sign_ca_certificate(key: CAKey, name: x509.Name, now_s: int) -> x509.Certifi
     )
 
 
+class CertificatePoints(NamedTuple):
+    """Where a certificate says that its CRLs are: the values of cRLDistributionPoints and freshestCRL."""
+
+    points_der: bytes
+    freshest_der: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class EndEntityProfile:
     """What all end-entity certificates of one issuer share.
@@ -159,12 +212,25 @@ class EndEntityProfile:
     freshest: bool
 
     def sign(
-        self, ca_key: CAKey, subject: x509.Name, public_key: SubjectKey, not_before_s: int, not_after_s: int
+        self,
+        ca_key: CAKey,
+        subject: x509.Name,
+        public_key: SubjectKey,
+        not_before_s: int,
+        not_after_s: int,
+        *,
+        serial: int | None = None,
+        points: CertificatePoints | None = None,
     ) -> x509.Certificate:
-        """Return the certificate over *public_key*, under a new random serial number."""
+        """Return the certificate over *public_key*.
+
+        Takes: ``serial``: by default a new random one; ``points``: those of its partition, default none.
+        """
+        if points is None:
+            points = CertificatePoints(self.crl_names.points_der, self.crl_names.freshest_der)
         builder = (
             x509.CertificateBuilder()
-            .serial_number(new_serial())
+            .serial_number(new_serial() if serial is None else serial)
             .subject_name(subject)
             .issuer_name(self.ca_certificate.subject)
             .public_key(public_key)
@@ -196,12 +262,10 @@ class EndEntityProfile:
                 ),
                 critical=False,
             )
-            .add_extension(_points(oid.CRL_DISTRIBUTION_POINTS, self.crl_names.complete), critical=False)
+            .add_extension(_points(oid.CRL_DISTRIBUTION_POINTS, points.points_der), critical=False)
         )
         if self.freshest:
-            builder = builder.add_extension(
-                _points(oid.FRESHEST_CRL, self.crl_names.freshest), critical=False
-            )
+            builder = builder.add_extension(_points(oid.FRESHEST_CRL, points.freshest_der), critical=False)
         return builder.sign(ca_key, signature_hash(ca_key))
 
 
@@ -261,9 +325,9 @@ def policy_id(service: str) -> str:
     return _POLICIES.get(service, f"{_POLICY_ARC}.3")
 
 
-def _points(extension_id: str, name: PointName) -> x509.UnrecognizedExtension:
+def _points(extension_id: str, value_der: bytes) -> x509.UnrecognizedExtension:
     # The CRL encoder's own bytes: the name in a CRL must be the identical one (RFC 5280 §5.2.5).
-    return x509.UnrecognizedExtension(ObjectIdentifier(extension_id), encode_distribution_points([name]))
+    return x509.UnrecognizedExtension(ObjectIdentifier(extension_id), value_der)
 
 
 def _key_usage(

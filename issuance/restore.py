@@ -24,26 +24,32 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import ChangeKind, fingerprint, first_chain
+from certstatus.changes import TIME_MAX_S, ChangeKind, fingerprint, first_chain
+from certstatus.crl_archive import INDEX_SUFFIX, PACK_SUFFIX
+from certstatus.crl_catalogue import COMPLETE
 from certstatus.crl_reason import CRLReason, reason_text
 from certstatus.durable import sync_folder
-from certstatus.errors import StoreError
+from certstatus.errors import IntegrityError, StoreError
 from certstatus.publisher_key import load_index_key
+from certstatus.snapshot import written_durably
 from certstatus.store_use import replacing_store
-from issuance import backup, crl_register, provisions, schema
+from issuance import backup, crl_register, crl_register_last, provisions, schema
 from issuance.act import RECOVERED, Act
+from issuance.crl_register import LAST_NUMBER_MIN, CRLKey
 from issuance.import_register import ELSEWHERE
 from issuance.issuers import IssuerRecord, publish_issuers, read_issuers
 from issuance.new_store import new_store
 from issuance.provisions import ProvisionCell
-from issuance.published_crls import PublishedState, read_published
+from issuance.published_crls import PREPARED_FOLDER, LastCRL, PublishedState, read_published
+from issuance.restore_scopes import ScopesBefore, lift_scopes, partition_id, read_scopes
 from issuance.schema import CertificateState
 from issuance.store import DEFAULT_LEASE_MS, Store, StoreState, make_epoch
 from issuance.verifiers import publish_entitlements
@@ -52,6 +58,7 @@ from issuance.verifiers import publish_entitlements
 SEQ_GAP = 1_000_000
 CRL_NUMBER_GAP = 1_000
 _FENCE_GAP = 1_000_000
+_COPIED_AT_ONCE = 1 << 20
 _REPLACED = "the replaced store"
 # Stands for all workers of a host; their own slots count from 0.
 _ANY_SLOT = -1
@@ -62,7 +69,8 @@ class RestoreReport:
     """What a restore did.
 
     ``recorded_again``: revocations and holds newer than the backup; ``without_record``: how many of
-    them are of certificates that the backup does not know.
+    them are of certificates that the backup does not know; ``packs_missing``: sealed packs of archived
+    CRLs that the backup names and that are not here.
     """
 
     epoch: bytes
@@ -71,6 +79,7 @@ class RestoreReport:
     recorded_again: int
     without_record: int
     crls_read: int
+    packs_missing: tuple[str, ...] = ()
 
 
 class _Revoked(NamedTuple):
@@ -81,6 +90,8 @@ class _Revoked(NamedTuple):
     invalidity_s: int
     not_after_s: int | None
     told_by: str
+    # The CRL partition that it was in, if that is known.
+    scope: str | None
 
 
 class _KeyEvent(NamedTuple):
@@ -93,7 +104,7 @@ class _Before:
     """What the replaced store still had to say, if it could be read."""
 
     state: StoreState | None = None
-    crl_numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    scopes: ScopesBefore = field(default_factory=ScopesBefore)
     fences: dict[str, int] = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
     lease_ends: dict[str, int] = field(default_factory=dict)
@@ -133,7 +144,8 @@ def restore(
         # Files first: a store is never there without the keys its rows rely on.
         for top in ("ca", "secrets"):
             _put_files(opened, top, state, replace=True)
-        _put_files(opened, "crl", state, replace=False)
+        for top in ("crl", PREPARED_FOLDER):
+            _put_files(opened, top, state, replace=False)
         if not (state / "certstatus.toml").exists() and (opened.folder / "certstatus.toml").exists():
             shutil.copy(opened.folder / "certstatus.toml", state / "certstatus.toml")
         index_key = load_index_key(state / "secrets" / "index.key")
@@ -142,11 +154,15 @@ def restore(
             for table in schema.metadata.sorted_tables:
                 for rows in opened.rows(table):
                     connection.execute(sa.insert(table), rows)
-            published = read_published(folders, read_issuers(connection), opened.state.time_ms // 1000)
+            issuers = read_issuers(connection)
+            services = {issuer.issuer_id: issuer.service for issuer in issuers}
+            revoked = partial(_revoked_among, connection, services)
+            published = read_published(folders, issuers, opened.state.time_ms // 1000, known=revoked)
+            _end_scopes(connection, published, state, opened.state.seq)
             report = _begin_epoch(connection, opened, before, published, index_key, now_ms, last_seq)
             lasts_ms = lease_ms if isinstance(lease_ms, int) else lease_ms()
             _lease_hosts(connection, before, _host_here(state), lasts_ms)
-            return report
+            return replace(report, packs_missing=tuple(backup.missing_packs(opened, state)))
 
 
 # --- the new epoch -----------------------------------------------------------------------------------
@@ -177,7 +193,8 @@ def _begin_epoch(
     # Those of the old epoch: snapshots lie before the base.
     connection.execute(sa.delete(schema.publication))
     _lift_fences(connection, before)
-    _lift_crl_numbers(connection, before, published)
+    lift_scopes(connection, read_issuers(connection), before.scopes, published, CRL_NUMBER_GAP)
+    _withdraw_allocated(connection)
     # What was provided was provided, whatever becomes of the register.
     for piece in provisions.pieces(before.provisions):
         provisions.record(connection, piece)
@@ -254,31 +271,55 @@ def _lift_fences(connection: sa.Connection, before: _Before) -> None:
         connection.execute(sa.insert(table).values(name=name, holder="restored", fence=fence, until_ms=0))
 
 
-def _lift_crl_numbers(
-    connection: sa.Connection, before: _Before, published: dict[int, PublishedState]
-) -> None:
-    table = schema.crl_scope
-    numbers = {(row.issuer_id, row.scope): row.last_number for row in connection.execute(sa.select(table))}
-    issuers = {row.issuer_id for row in connection.execute(sa.select(schema.issuer.c.issuer_id))}
-    found = {
-        (issuer_id, scope): number
-        for issuer_id, item in published.items()
-        for scope, number in item.numbers.items()
-    }
-    for source in (before.crl_numbers, found):
-        for key, number in source.items():
-            if key[0] in issuers:
-                numbers[key] = max(number, numbers.get(key, 0))
-    connection.execute(sa.delete(table))
-    for (issuer_id, scope), number in sorted(numbers.items()):
-        connection.execute(
-            sa.insert(table).values(issuer_id=issuer_id, scope=scope, last_number=number + CRL_NUMBER_GAP)
-        )
+def _withdraw_allocated(connection: sa.Connection) -> None:
+    """Nobody will finish what the backup has as begun."""
     connection.execute(
         sa.update(schema.crl)
         .where(schema.crl.c.state == crl_register.ALLOCATED)
         .values(state=crl_register.WITHDRAWN)
     )
+
+
+def _end_scopes(
+    connection: sa.Connection, published: dict[int, PublishedState], state: Path, seq: int
+) -> None:
+    """Put the last CRLs back that were out: their files, and that nothing follows them."""
+    for issuer in read_issuers(connection):
+        for scope, last in published[issuer.issuer_id].last.items():
+            path = state / "crl" / issuer.service.lower() / f"g{issuer.generation}" / scope
+            file = path / f"{last.number}.crl"
+            if not file.exists():
+                path.mkdir(parents=True, exist_ok=True)
+                with written_durably(file) as copy:
+                    _copy(last, copy)
+            if crl_register.last_number(connection, issuer.issuer_id, scope) >= LAST_NUMBER_MIN:
+                continue
+            crl_register_last.publish_last(
+                connection,
+                issuer.issuer_id,
+                scope,
+                last.number,
+                seq,
+                last.this_update_s,
+                last.next_update_s,
+                last.sha256,
+                last.size,
+            )
+            key = CRLKey(issuer.issuer_id, scope, last.number, COMPLETE)
+            crl_register.note_shown(connection, {key}, last.published_ms)
+
+
+def _copy(last: LastCRL, copy: BinaryIO) -> None:
+    """Raises: IntegrityError — it is not there any more as it was read."""
+    digest, left = hashlib.sha256(), last.size
+    with last.file.open("rb") as file:
+        file.seek(last.offset)
+        while block := file.read(min(left, _COPIED_AT_ONCE)):
+            digest.update(block)
+            copy.write(block)
+            left -= len(block)
+    if digest.digest() != last.sha256:
+        raise IntegrityError(f"{last.file}: it changed while it was read")
 
 
 def _record_again(
@@ -300,9 +341,14 @@ def _record_again(
             if serial in wanted and entry.reason == CRLReason.CERTIFICATE_HOLD != wanted[serial].reason:
                 # Revoked since, and there is no way back to a hold.
                 continue
-            not_after_s = wanted[serial].not_after_s if serial in wanted else None
+            known = wanted.get(serial)
             wanted[serial] = _Revoked(
-                entry.reason, entry.revoked_at_s, entry.invalidity_s, not_after_s, f"CRL {entry.crl_number}"
+                entry.reason,
+                entry.revoked_at_s,
+                entry.invalidity_s,
+                None if known is None else known.not_after_s,
+                f"CRL {entry.crl_number}",
+                state.partitions.get(serial, None if known is None else known.scope),
             )
         for serial, revoked in wanted.items():
             found = _state_of(act, issuer, serial)
@@ -324,16 +370,24 @@ def _record_again(
                 ground="restored",
                 detail=_detail(revoked),
                 # Of an imported issuer the date is the old CA's, as before.
-                revoked_ms=None if issuer.imported is None else revoked.revoked_at_s * 1000,
+                revoked_ms=_revoked_ms(issuer, revoked),
             )
             again += 1
     return again, unknown
 
 
+def _revoked_ms(issuer: IssuerRecord, revoked: _Revoked) -> int | None:
+    """Return since when it counts as revoked; None: since now, also where no record has room for the date."""
+    is_told = issuer.imported is not None and 0 <= revoked.revoked_at_s <= TIME_MAX_S
+    return revoked.revoked_at_s * 1000 if is_told else None
+
+
 def _invalidity_s(issuer: IssuerRecord, revoked: _Revoked) -> int:
+    """Return its invalidity date; 0: none, also where no record has room for it."""
     if revoked.reason == CRLReason.CERTIFICATE_HOLD:
         return 0
-    return revoked.invalidity_s or (0 if issuer.imported is not None else revoked.revoked_at_s)
+    since_s = revoked.invalidity_s or (0 if issuer.imported is not None else revoked.revoked_at_s)
+    return since_s if 0 <= since_s <= TIME_MAX_S else 0
 
 
 def _record_unknown(
@@ -351,6 +405,7 @@ def _record_unknown(
         ground="restored",
         detail=_detail(revoked),
         origin=RECOVERED,
+        scope_id=partition_id(act.connection, issuer, serial, revoked.scope),
     )
 
 
@@ -428,6 +483,26 @@ def _record_verifiers(act: Act, before: _Before) -> None:
         act.connection.execute(sa.update(table).where(table.c.verifier_id == verifier_id).values(change))
 
 
+def _revoked_among(
+    connection: sa.Connection, services: dict[int, str], issuer_id: int, serials: Sequence[bytes]
+) -> set[bytes]:
+    """Return those of an issuer's serial numbers that the backup knows to be revoked: they stay so, whatever
+    CRLs say, and a list of millions has hardly any other."""
+    table = schema.certificate
+    found: set[bytes] = set()
+    for piece in crl_register.pieces(serials):
+        rows = connection.execute(
+            sa.select(table.c.serial).where(
+                table.c.issuer_id == issuer_id,
+                table.c.service == services[issuer_id],
+                table.c.state == int(CertificateState.REVOKED),
+                table.c.serial.in_([serial.hex() for serial in piece]),
+            )
+        )
+        found.update(bytes.fromhex(row.serial) for row in rows)
+    return found
+
+
 def _state_of(act: Act, issuer: IssuerRecord, serial: bytes) -> CertificateState | None:
     table = schema.certificate
     row = act.connection.execute(
@@ -472,10 +547,7 @@ def _read_before(url: str, backed_up: StoreState) -> _Before:
             before.state = StoreState(row.epoch, row.base_seq, row.seq, row.time_ms, row.chain)
             # From an older store a hold may have been released since; nothing else here can be undone.
             is_later = (row.epoch, row.seq) >= (backed_up.epoch, backed_up.seq)
-            before.crl_numbers = {
-                (item.issuer_id, item.scope): item.last_number
-                for item in connection.execute(sa.select(schema.crl_scope))
-            }
+            before.scopes = read_scopes(connection)
             before.fences = {
                 item.name: item.fence for item in connection.execute(sa.select(schema.publisher_lease))
             }
@@ -512,7 +584,9 @@ def _read_before(url: str, backed_up: StoreState) -> _Before:
                 for item in connection.execute(sa.select(schema.responder_certificate))
             ]
             spki = {number: item.spki_der for number, item in issuers.items()}
-            before.revoked.update(_revoked_before(connection, spki, before.key_events, holds=is_later))
+            before.revoked.update(
+                _revoked_before(connection, spki, before.key_events, before.scopes.names, holds=is_later)
+            )
             before.is_whole = True
     except (StoreError, sa.exc.DatabaseError):
         # Damaged: that is what backups are for.  What was read before the damage still counts.
@@ -521,7 +595,12 @@ def _read_before(url: str, backed_up: StoreState) -> _Before:
 
 
 def _revoked_before(
-    connection: sa.Connection, spki: dict[int, bytes], key_events: dict[bytes, _KeyEvent], *, holds: bool
+    connection: sa.Connection,
+    spki: dict[int, bytes],
+    key_events: dict[bytes, _KeyEvent],
+    scopes: dict[int, str],
+    *,
+    holds: bool,
 ) -> Iterator[tuple[tuple[bytes, bytes], _Revoked]]:
     """Yield what is revoked (with *holds*: or held) in the replaced store, by issuer's key and serial."""
     table = schema.certificate
@@ -533,18 +612,29 @@ def _revoked_before(
             wanted = sa.or_(wanted, table.c.issued_seq < event.seq)
         for row in connection.execute(sa.select(table).where(table.c.issuer_id == issuer_id, wanted)):
             where = key, bytes.fromhex(row.serial)
+            scope = scopes.get(row.scope_id)
             if row.state != CertificateState.REVOKED and event is not None and row.issued_seq < event.seq:
                 yield (
                     where,
                     _Revoked(
-                        CRLReason.CA_COMPROMISE, event.recorded_ms // 1000, 0, row.not_after_s, _REPLACED
+                        CRLReason.CA_COMPROMISE,
+                        event.recorded_ms // 1000,
+                        0,
+                        row.not_after_s,
+                        _REPLACED,
+                        scope,
                     ),
                 )
             elif row.state == CertificateState.REVOKED or holds:
                 yield (
                     where,
                     _Revoked(
-                        row.reason, row.revoked_at_ms // 1000, row.invalidity_s, row.not_after_s, _REPLACED
+                        row.reason,
+                        row.revoked_at_ms // 1000,
+                        row.invalidity_s,
+                        row.not_after_s,
+                        _REPLACED,
+                        scope,
                     ),
                 )
 
@@ -568,13 +658,19 @@ def _nobody_serves(state: Path) -> Iterator[None]:
 
 def _put_files(opened: backup.OpenedBackup, top: str, state: Path, *, replace: bool) -> None:
     """Copy a folder of the backup into the installation; a different file of the same name is kept aside."""
-    for relative in opened.below(top):
+    # Packs before their indexes, so that no index is there without what it speaks of.
+    for relative in sorted(opened.below(top), key=lambda path: path.suffix != PACK_SUFFIX):
         source, target = opened.folder / top / relative, state / top / relative
+        if target.suffix == PACK_SUFFIX and target.with_suffix(INDEX_SUFFIX).exists():
+            # A pack and its index belong together: what is there has its own, or had.
+            continue
         if target.exists():
             if not replace or target.read_bytes() == source.read_bytes():
                 continue
             target.rename(target.with_name(f"{target.name}.before-{secrets.token_hex(4)}"))
-        target.parent.mkdir(mode=0o755 if top == "crl" else 0o700, parents=True, exist_ok=True)
+        # The mode is for the one folder made: for what is below a closed one it makes no difference.
+        (state / top).mkdir(mode=0o755 if top == "crl" else 0o700, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         neighbour = target.with_name(f".{target.name}.new")
         shutil.copy(source, neighbour)
         with neighbour.open("rb") as file:

@@ -15,7 +15,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 from certstatus import clock
-from certstatus.changes import ChangeKind
+from certstatus.changes import TIME_MAX_S, ChangeKind
 from certstatus.config import STATUTORY_SERVICES
 from certstatus.crl_reason import CRLReason
 from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
@@ -32,8 +32,6 @@ _REASONS = frozenset({0, 1, 2, 3, 4, 5, 9, 10})
 # What may be said of a certificate of the two statutory services.
 _STATUTORY_REASONS = frozenset({0, 1, 2, 3, 4, 5})
 UNSPECIFIED = 0
-# What a change can say of a time: an unsigned 32-bit number of seconds.
-_TIME_MAX_S = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +269,7 @@ def check_reason(service: str, reason: int | None) -> int | None:
 
 def _check_invalidity(invalidity_s: int, now: Now) -> None:
     """Raises: PolicyViolation — outside of a change's 32 bits, or later than *now* (RFC 5280 §5.3.2)."""
-    if not 0 <= invalidity_s <= _TIME_MAX_S:
+    if not 0 <= invalidity_s <= TIME_MAX_S:
         raise PolicyViolation(f"invalidity {invalidity_s} s lies outside of 1970 to 2106")
     # A key is known to be bad, or thought so, of a time that has been.
     if invalidity_s * 1000 > read_clock(now):

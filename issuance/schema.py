@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 # The newest revision in ``migrations/versions``; a test holds the two together, so that opening
 # a store need not load Alembic.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0005"
 
 
 class CertificateState(IntEnum):
@@ -180,6 +180,8 @@ certificate = sa.Table(
     _number("invalidity_s"),
     _number("lapsed_seq", optional=True),
     _number("changed_seq"),
+    # The partition it was issued into, beside ``all``; NULL: none.  Never worked out anew.
+    _small("scope_id", optional=True),
     # Serials are unique per CA name, and all generations of a service share one name.
     sa.UniqueConstraint("service", "serial"),
     sa.UniqueConstraint("issuer_id", "fingerprint"),
@@ -233,6 +235,8 @@ sa.Index(
     postgresql_where=IS_REVOCATION,
 )
 
+# What is published of a kind now.  A page of one has a line of its own: of kind ``<kind>/<SHA-256 in hex>``,
+# and of generation 0, for a page never becomes another one.
 publication = sa.Table(
     "publication",
     metadata,
@@ -262,18 +266,36 @@ publisher_lease = sa.Table(
     _number("until_ms"),
 )
 
-# The last CRL number given out per scope.  Apart from ``crl`` so that a number once given stays
-# given, whatever becomes of the rows there.
+# CRL scopes, and the last CRL number given out in each.  Apart from ``crl`` so that a number once given
+# stays given, whatever becomes of the rows there.  ``*_der``: the names of a partition as they were when it
+# was opened, IssuingDistributionPoint of its CRLs, and cRLDistributionPoints and freshestCRL of its
+# certificates; NULL of ``all``, whose names follow from its issuer.  ``closed_seq``: nothing is issued into
+# it from then on; its CRLs go on until ``retired_seq``, and ``last_end_s`` is when the last certificate of a
+# closed one ends, once somebody has looked.  ``taken_this_update_s``: of one that was a CA's own before it
+# was taken over, the thisUpdate of the old CRL that was read last.
 crl_scope = sa.Table(
     "crl_scope",
     metadata,
     _issuer_reference(),
     _text("scope"),
     _number("last_number"),
+    _small("scope_id"),
+    _text("title", optional=True),
+    _octets("idp_der", optional=True),
+    _octets("crldp_der", optional=True),
+    _octets("freshest_der", optional=True),
+    _number("opened_seq", optional=True),
+    _number("closed_seq", optional=True),
+    _number("taken_this_update_s", optional=True),
+    _number("last_end_s", optional=True),
+    _number("retired_seq", optional=True),
     sa.PrimaryKeyConstraint("issuer_id", "scope"),
 )
+sa.Index("ix_crl_scope_scope_id", crl_scope.c.scope_id, unique=True)
 
 # A complete and a delta CRL made at the same cut share a number (RFC 5280 §5.2.3), hence the key.
+# ``published_ms``: when the catalogue first named it, by the store's time; NULL while it never has,
+# 0 where an earlier version published it without writing that down.
 crl = sa.Table(
     "crl",
     metadata,
@@ -288,7 +310,17 @@ crl = sa.Table(
     _number("next_update_s", optional=True),
     _octets("sha256", 32, optional=True),
     _number("bytes", optional=True),
+    _number("published_ms", optional=True),
     sa.PrimaryKeyConstraint("issuer_id", "scope", "number", "kind"),
+)
+# Recorded, and not yet named by a catalogue: few, for a moment each.
+IS_UNSHOWN = sa.text("state = 'published' AND published_ms IS NULL")
+sa.Index(
+    "ix_crl_unshown",
+    crl.c.issuer_id,
+    crl.c.scope,
+    sqlite_where=IS_UNSHOWN,
+    postgresql_where=IS_UNSHOWN,
 )
 
 # Status given to verifiers, as counted by the workers: one line per cell of a counter file.

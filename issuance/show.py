@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from certstatus import clock
 from certstatus.changes import DAY_MAX, ChangeKind
+from certstatus.crl_catalogue import UNPARTITIONED
 from certstatus.crl_reason import reason_text
 from issuance import history, schema
 from issuance.issuers import IssuerRecord, read_issuers
@@ -41,8 +42,8 @@ class ShownChange:
 class ShownCertificate:
     """All there is to say about one certificate.
 
-    ``answer``: what OCSP says now, "good", "revoked", "unknown", "unauthorized" or "tryLater"; ``why``
-    in a sentence.
+    ``scope``: the CRL partition it is in, "all" for none.  ``answer``: what OCSP says now, "good",
+    "revoked", "unknown", "unauthorized" or "tryLater"; ``why`` in a sentence.
     """
 
     service: str
@@ -56,6 +57,7 @@ class ShownCertificate:
     reason: str | None
     invalidity: str | None
     origin: str
+    scope: str
     changes: tuple[ShownChange, ...]
     answer: str
     why: str
@@ -71,11 +73,15 @@ class ShownCertificate:
 
 def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
     """Return what the register holds about a certificate, as of one moment."""
-    table, records = schema.certificate, schema.issue_record
+    table, records, scopes = schema.certificate, schema.issue_record, schema.crl_scope
     with store.reading(repeatable=True) as connection:
         row = connection.execute(
-            sa.select(table, records.c.certificate_der)
-            .select_from(table.outerjoin(records, records.c.issued_seq == table.c.issued_seq))
+            sa.select(table, records.c.certificate_der, scopes.c.scope)
+            .select_from(
+                table.outerjoin(records, records.c.issued_seq == table.c.issued_seq).outerjoin(
+                    scopes, scopes.c.scope_id == table.c.scope_id
+                )
+            )
             .where(table.c.service == found.service, table.c.serial == found.serial.hex())
         ).one()
         state = connection.execute(sa.select(schema.store_state)).one()
@@ -109,6 +115,7 @@ def show(store: Store, found: FoundCertificate, now_s: int) -> ShownCertificate:
         reason=reason_text(standing.reason) if revoked else None,
         invalidity=clock.utc_text(standing.invalidity_s) if standing.invalidity_s else None,
         origin=row.origin,
+        scope=row.scope or UNPARTITIONED,
         changes=tuple(changes),
         answer=answer,
         why=why,

@@ -15,28 +15,48 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from certstatus import clock
 from certstatus.beat import Pointer
-from certstatus.changes import first_chain
+from certstatus.changes import TIME_MAX_S, first_chain
 from certstatus.errors import StoreAway, StoreError
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
-from issuance import crl_register, database, history, provisions, schema
+from issuance import (
+    crl_register,
+    crl_register_last,
+    database,
+    history,
+    provisions,
+    publication_pages,
+    publisher_fence,
+    schema,
+)
 from issuance.act import Act, publish
-from issuance.crl_register import AllocatedCRL, CRLRecord, Fence
+from issuance.crl_register import (
+    AllocatedCRL,
+    CRLKey,
+    CRLRecord,
+    Fence,
+    ScopeKey,
+    SignedCRL,
+    WantedCRL,
+)
 from issuance.history import IssuedRow, RevocationChange
 from issuance.provisions import ProvisionCell, ProvisionSum
-from issuance.waiting import CHANNEL, Waiter, make_waiter
+from issuance.waiting import CHANNEL, Mark, Waiter, make_waiter
 
 # The time an act happens at: POSIX ms, or (better) the clock itself, which is then read under the lock.
 Now = int | Callable[[], int]
 
 _WAL_BYTES_MAX = 4 << 20
+# The kind of publication that the CRL catalogue is; its pages are of this kind, a slash and their hash.
+CRL_CATALOGUE = "crls"
 DEFAULT_LEASE_MS = 60_000 + LEASE_SLACK_MS
 
 
@@ -237,14 +257,17 @@ class Store:
         Raises: StoreError — the database cannot be reached or refuses.
         """
         with self._locked() as (connection, row):
-            act = Act(connection, row.seq, max(read_clock(now), row.time_ms), row.chain)
+            act = Act(connection, row.seq, _store_time_ms(now, row.time_ms), row.chain)
             yield act
             act.flush()
             if act.seq != row.seq:
                 self._advance(connection, row.seq, seq=act.seq, time_ms=act.time_ms, chain=act.chain)
-                if not self.is_sqlite:
-                    # Within the transaction: heard exactly when the change can be read.
-                    connection.execute(sa.select(sa.func.pg_notify(CHANNEL, str(act.seq))))
+                self._notify(connection)
+
+    def _notify(self, connection: sa.Connection) -> None:
+        """Wake whoever waits, from within the transaction: heard exactly when it can be read."""
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))
 
     def cut(self, now: Now) -> Cut:
         """Return a cut at the present number; its time is later than that of every cut before."""
@@ -269,11 +292,15 @@ class Store:
             self._end_leases(connection, run_out)
             self._note_leases(connection, acks, cut.time_ms, lease_ms)
             table = schema.publication
-            rows = connection.execute(sa.select(table.c.kind, table.c.generation, table.c.sha256))
+            rows = connection.execute(
+                sa.select(table.c.kind, table.c.generation, table.c.sha256).where(
+                    publication_pages.IS_NO_PAGE
+                )
+            )
             return BeatBasis(cut, {kind: Pointer(generation, sha256) for kind, generation, sha256 in rows})
 
     def _cut(self, connection: sa.Connection, row: sa.Row[Any], now: Now) -> Cut:
-        time_ms = max(read_clock(now), row.time_ms + 1)
+        time_ms = _store_time_ms(now, row.time_ms + 1)
         self._advance(connection, row.seq, time_ms=time_ms)
         return Cut(row.epoch, row.seq, time_ms, row.chain)
 
@@ -413,18 +440,19 @@ class Store:
             raise StoreError(f"no change {seq} in this epoch")
         return int(found)
 
-    def wait_for_change(self, timeout_s: float, after_seq: int | None = None) -> bool:
-        """Wait until the sequence has gone beyond *after_seq*; say whether it has.
+    def wait_for_change(self, timeout_s: float, after: Mark | None = None) -> bool:
+        """Wait until the store has passed *after*; say whether it has.
 
-        Without *after_seq*: beyond what this method saw when it last returned; the first such call
-        returns at once.  One thread at a time.
+        Without *after*: until the sequence is beyond what this method saw when it last returned; the
+        first such call returns at once.  One thread at a time.
         """
         with self._waiting:
             if self._waiter is None:
                 self._waiter = make_waiter(self.engine)
-            base = self._seen_seq if after_seq is None else after_seq
-            self._seen_seq = self._waiter.wait(base, timeout_s)
-            return self._seen_seq > base
+            base = Mark(self._seen_seq) if after is None else after
+            found = self._waiter.wait(base, timeout_s)
+            self._seen_seq = found.seq
+            return base.is_passed_by(found)
 
     def leases(self) -> list[WorkerLease]:
         """Return all worker leases, also those that have run out."""
@@ -444,13 +472,20 @@ class Store:
         return history.issued_rows(self, issuer_id, upto_seq, page_rows)
 
     def revocation_changes(
-        self, issuer_id: int, after_seq: int, upto_seq: int, page_rows: int = 2000
+        self,
+        issuer_id: int,
+        after_seq: int,
+        upto_seq: int,
+        page_rows: int = 2000,
+        *,
+        scope_id: int | None = None,
     ) -> Iterator[RevocationChange]:
         """Yield what a CRL of the issuer must take over from (after_seq, upto_seq], in order.
 
-        A CA-key event comes as one REVOKED per certificate, all under the event's number.
+        With *scope_id*: a CRL of that partition.  A CA-key event comes as one REVOKED per certificate, all
+        under the event's number.
         """
-        return history.revocation_changes(self, issuer_id, after_seq, upto_seq, page_rows)
+        return history.revocation_changes(self, issuer_id, after_seq, upto_seq, page_rows, scope_id)
 
     # --- publications and publishers ---------------------------------------------------------------
 
@@ -469,8 +504,35 @@ class Store:
         """
         with self._locked() as (connection, _row):
             if fence is not None:
-                crl_register.check_fence(connection, fence)
+                publisher_fence.check_fence(connection, fence)
             publish(connection, kind, generation, sha256, body)
+            self._notify(connection)
+
+    def publish_crls(
+        self,
+        generation: int,
+        sha256: bytes,
+        body: bytes,
+        shown: Collection[CRLKey],
+        fence: Fence,
+        now: Now,
+        pages: Mapping[str, bytes] | None = None,
+    ) -> int:
+        """Make this the current CRL catalogue, and note from when on the CRLs *shown* in it are out.
+
+        Takes:  *pages*: all that *body* names, by SHA-256 (hex); those of an earlier catalogue alone go.
+        Gives:  that time, POSIX ms: not before any other time of this store, and in one transaction with the
+                pointer, so that neither is without the other.
+        Raises: as ``publish``.
+        """
+        with self._locked() as (connection, row):
+            publisher_fence.check_fence(connection, fence)
+            time_ms: int = _store_time_ms(now, row.time_ms)
+            self._advance(connection, row.seq, time_ms=time_ms)
+            publish(connection, CRL_CATALOGUE, generation, sha256, body)
+            publication_pages.keep(connection, CRL_CATALOGUE, pages or {})
+            crl_register.note_shown(connection, shown, time_ms)
+            return time_ms
 
     def publication(self, kind: str) -> Publication | None:
         """Return what is published of *kind*, or None."""
@@ -480,6 +542,11 @@ class Store:
                 sa.select(table.c.generation, table.c.sha256, table.c.body).where(table.c.kind == kind)
             ).one_or_none()
         return None if row is None else Publication(*row)
+
+    def catalogue_pages(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        """Return those of the *wanted* pages of the CRL catalogue that are published, by SHA-256 (hex)."""
+        with self.reading() as connection:
+            return publication_pages.read(connection, CRL_CATALOGUE, wanted)
 
     def acquire_publisher(
         self, name: str, ttl_ms: int, now: Now, holder: str, *, take_over: bool = False
@@ -491,7 +558,7 @@ class Store:
         Raises: LeaseHeld — another holder's lease is running.
         """
         with self._locked() as (connection, _row):
-            return crl_register.acquire_publisher(
+            return publisher_fence.acquire_publisher(
                 connection, name, ttl_ms, read_clock(now), holder, take_over
             )
 
@@ -501,53 +568,137 @@ class Store:
         Raises: FencedOff — somebody else has taken over.
         """
         with self._locked() as (connection, _row):
-            crl_register.renew_publisher(connection, fence, ttl_ms, read_clock(now))
+            publisher_fence.renew_publisher(connection, fence, ttl_ms, read_clock(now))
+
+    def require_publisher(self, fence: Fence) -> None:
+        """Refuse to go on under a fence that is over; asks without the lock.
+
+        Raises: FencedOff — somebody else has taken over.
+        """
+        with self.reading() as connection:
+            publisher_fence.check_fence(connection, fence)
 
     # --- CRLs --------------------------------------------------------------------------------------
 
-    def allocate_crl_number(
-        self, issuer_id: int, scope: str, kinds: Sequence[str], fence: Fence, now: Now
-    ) -> AllocatedCRL:
-        """Give out the scope's next CRL number together with the cut the CRL is to be made at.
+    def allocate_crls(self, wanted: Sequence[WantedCRL], fence: Fence, now: Now) -> list[AllocatedCRL]:
+        """Give out the next CRL number of each scope together with the one cut they are to be made at.
 
         One number serves a complete and a delta CRL made at the same cut (RFC 5280 §5.2.3).  Durable
         before anything is signed: a number is never given out twice, whoever crashes.
-        Raises: FencedOff; PolicyViolation — no such issuer.
+        Takes:  each scope once.
+        Gives:  in the order of *wanted*.
+        Raises: FencedOff; PolicyViolation — no such issuer, or the last CRL of one of the scopes is out;
+                no number is given out then.
         """
         with self._locked() as (connection, row):
-            crl_register.check_fence(connection, fence)
+            publisher_fence.check_fence(connection, fence)
             cut = self._cut(connection, row, now)
-            number = crl_register.allocate(connection, issuer_id, scope, kinds, cut.seq, cut.time_ms // 1000)
+            numbers = crl_register.allocate(connection, wanted, cut.seq, cut.time_ms // 1000)
+            return [AllocatedCRL(number, cut.seq, cut.time_ms) for number in numbers]
+
+    def record_crls(self, signed: Sequence[SignedCRL], fence: Fence) -> None:
+        """Note that allocated CRLs are signed, checked and in their places: of all of them or of none.
+
+        Raises: FencedOff; IllegalTransition — one is not allocated, or published or withdrawn already.
+        """
+        with self._locked() as (connection, _row):
+            publisher_fence.check_fence(connection, fence)
+            crl_register.record(connection, signed)
+
+    def withdraw_crls(self, keys: Collection[CRLKey], fence: Fence) -> None:
+        """Note that CRLs were never finished or must not be served; their numbers stay used.
+
+        Raises: FencedOff; IllegalTransition — one of them is not there.
+        """
+        with self._locked() as (connection, _row):
+            publisher_fence.check_fence(connection, fence)
+            crl_register.withdraw(connection, keys)
+
+    def unfinished_crls(self, keys: Sequence[ScopeKey]) -> list[CRLRecord]:
+        """Return what was allocated of these scopes and is neither published nor withdrawn."""
+        with self.reading() as connection:
+            return crl_register.unfinished(connection, keys)
+
+    def unshown_crl_scopes(self) -> set[ScopeKey]:
+        """Return the scopes of which a published CRL was in no catalogue yet."""
+        with self.reading() as connection:
+            return crl_register.unshown(connection)
+
+    def allocate_last_crl(self, issuer_id: int, scope: str, fence: Fence, now: Now) -> AllocatedCRL:
+        """Give out the number of a scope's last CRL, with the cut that it is to be made at.
+
+        Beyond all numbers of regular CRLs, and made of the cut's time: so none comes twice, in this
+        store or in one restored from a backup of it.
+        Raises: FencedOff; PolicyViolation — the last CRL is out.
+        """
+        with self._locked() as (connection, row):
+            publisher_fence.check_fence(connection, fence)
+            cut = self._cut(connection, row, now)
+            number = crl_register_last.allocate_last(
+                connection, issuer_id, scope, cut.seq, cut.time_ms, cut.time_ms // 1000
+            )
             return AllocatedCRL(number, cut.seq, cut.time_ms)
 
-    def record_crl(
+    def record_prepared_crl(
         self,
         issuer_id: int,
         scope: str,
         number: int,
-        kind: str,
         *,
-        base_number: int | None,
         next_update_s: int,
         sha256: bytes,
         size: int,
         fence: Fence,
     ) -> None:
-        """Note that an allocated CRL is signed, checked and in its place.
+        """Note that a last CRL is signed, checked and kept; one prepared before is withdrawn.
 
-        Raises: FencedOff; IllegalTransition — not allocated, or published or withdrawn already.
+        Raises: FencedOff; IllegalTransition — not allocated.
         """
         with self._locked() as (connection, _row):
-            crl_register.check_fence(connection, fence)
-            crl_register.record(
-                connection, issuer_id, scope, number, kind, base_number, next_update_s, sha256, size
+            publisher_fence.check_fence(connection, fence)
+            crl_register_last.record_prepared(
+                connection, issuer_id, scope, number, next_update_s, sha256, size
             )
 
-    def withdraw_crl(self, issuer_id: int, scope: str, number: int, kind: str, fence: Fence) -> None:
-        """Note that a CRL was never finished or must not be served; its number stays used."""
-        with self._locked() as (connection, _row):
-            crl_register.check_fence(connection, fence)
-            crl_register.withdraw(connection, issuer_id, scope, number, kind)
+    def publish_last_crl(
+        self,
+        issuer_id: int,
+        scope: str,
+        number: int,
+        *,
+        this_update_s: int,
+        next_update_s: int,
+        sha256: bytes,
+        size: int,
+        fence: Fence,
+    ) -> None:
+        """Note that a prepared CRL is in its place as the scope's last one.
+
+        Raises: FencedOff; PolicyViolation — one is out.
+        """
+        with self._locked() as (connection, row):
+            publisher_fence.check_fence(connection, fence)
+            crl_register_last.publish_last(
+                connection, issuer_id, scope, number, row.seq, this_update_s, next_update_s, sha256, size
+            )
+
+    def prepared_crls(self, keys: Sequence[ScopeKey]) -> list[CRLRecord]:
+        """Return the last CRLs of these scopes that are signed and kept back."""
+        with self.reading() as connection:
+            return crl_register_last.prepared(connection, keys)
+
+    def last_crl_numbers(self, keys: Sequence[ScopeKey]) -> dict[ScopeKey, int]:
+        """Return the last number given out to the regular CRLs of scopes, or that of their last CRL.
+
+        Scopes that have no line yet are left out.
+        """
+        with self.reading() as connection:
+            return crl_register.last_numbers(connection, keys)
+
+    def last_crl_number(self, issuer_id: int, scope: str) -> int:
+        """Return the number of ``last_crl_numbers`` for one scope; 0: none."""
+        with self.reading() as connection:
+            return crl_register.last_number(connection, issuer_id, scope)
 
     def crls(
         self, issuer_id: int, scope: str, *, kind: str | None = None, state: str | None = None
@@ -555,6 +706,15 @@ class Store:
         """Return the scope's CRLs by rising number, complete before delta."""
         with self.reading() as connection:
             return crl_register.crls(connection, issuer_id, scope, kind, state)
+
+    def crl(self, key: CRLKey) -> CRLRecord | None:
+        """Return one CRL's line, None if the register knows no such CRL."""
+        if key.number >= 1 << 63:
+            # What no column holds; a file may be called so.
+            return None
+        with self.reading() as connection:
+            row = connection.execute(sa.select(schema.crl).where(crl_register.is_crl(key))).one_or_none()
+            return None if row is None else CRLRecord(*row)
 
     # --- provisions --------------------------------------------------------------------------------
 
@@ -584,6 +744,21 @@ def make_epoch(now_ms: int) -> bytes:
 def read_clock(now: Now) -> int:
     """Return the POSIX ms that *now* says or, being a clock, shows."""
     return now() if callable(now) else now
+
+
+def _store_time_ms(now: Now, not_before_ms: int) -> int:
+    """Return the later of two times, the second of which the store has reached already.
+
+    Raises: StoreError — a clock beyond what any record has room for.  The store's time never goes back, so
+            nothing could be recorded ever after.
+    """
+    clock_ms = read_clock(now)
+    if clock_ms // 1000 > TIME_MAX_S:
+        raise StoreError(
+            f"the clock shows {clock_ms // 1000} s since 1970, and no record has room for a time after"
+            f" {clock.utc_text(TIME_MAX_S)}: it has to be set"
+        )
+    return max(clock_ms, not_before_ms)
 
 
 @contextmanager

@@ -1,15 +1,15 @@
-"""Waiting for the next change, without asking the database all the time.
+"""Waiting for the next change or publication, without asking the database all the time.
 
 Knows: SQLite's ``PRAGMA data_version``, polled each 25 ms because SQLite tells nobody anything
 (2 microseconds a time), and PostgreSQL's LISTEN/NOTIFY.  Each waiter has a connection of its own.
-Does not know: what changed; only how far the sequence has got.
+Does not know: what changed; only how far sequence and publications have got.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -23,11 +23,29 @@ POLL_S = 0.025
 CHANNEL = "certstatus_change"
 
 
+_MARK = "SELECT seq, (SELECT COALESCE(SUM(generation), 0) FROM publication) FROM store_state"
+
+
+class Mark(NamedTuple):
+    """How far a store has got.
+
+    ``publications``: the sum of their generations, which moves with each, for generations only rise;
+    None, to be waited for: whatever they are.
+    """
+
+    seq: int
+    publications: int | None = None
+
+    def is_passed_by(self, found: Mark) -> bool:
+        """Say whether *found* is news to one who knows this."""
+        return found.seq > self.seq or self.publications not in (None, found.publications)
+
+
 class Waiter(Protocol):
     """One way to wait."""
 
-    def wait(self, after_seq: int, timeout_s: float) -> int:
-        """Return the sequence's number once it is beyond *after_seq*, or when the time is over."""
+    def wait(self, after: Mark, timeout_s: float) -> Mark:
+        """Return the store's mark once it has passed *after*, or when the time is over."""
 
     def close(self) -> None:
         """Give the connection back."""
@@ -46,19 +64,19 @@ class SQLiteWaiter:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute(f"PRAGMA busy_timeout = {database.BUSY_TIMEOUT_MS}")
 
-    def wait(self, after_seq: int, timeout_s: float) -> int:
-        """Return the sequence's number once it is beyond *after_seq*, or when the time is over."""
+    def wait(self, after: Mark, timeout_s: float) -> Mark:
+        """Return the store's mark once it has passed *after*, or when the time is over."""
         deadline = time.monotonic() + timeout_s
         while True:
             # In this order: a commit between the two shows in the next version.
             version = self._pragma()
-            (seq,) = self._connection.execute("SELECT seq FROM store_state").fetchone()
-            if seq > after_seq:
-                return int(seq)
+            found = Mark(*map(int, self._connection.execute(_MARK).fetchone()))
+            if after.is_passed_by(found):
+                return found
             while self._pragma() == version:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    return int(seq)
+                    return found
                 time.sleep(min(POLL_S, left))
 
     def _pragma(self) -> int:
@@ -71,7 +89,10 @@ class SQLiteWaiter:
 
 
 class PostgresWaiter:
-    """Listens for the notice that a change's own transaction sends; a lost connection is made again."""
+    """Listens for the notice that each change's and publication's own transaction sends.
+
+    A lost connection is made again.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         # Here, because a store on SQLite does without the driver.
@@ -82,8 +103,8 @@ class PostgresWaiter:
         self._engine = engine
         self._connection: psycopg.Connection[Any] | None = None
 
-    def wait(self, after_seq: int, timeout_s: float) -> int:
-        """Return the sequence's number once it is beyond *after_seq*, or when the time is over.
+    def wait(self, after: Mark, timeout_s: float) -> Mark:
+        """Return the store's mark once it has passed *after*, or when the time is over.
 
         Raises: StoreAway — the connection was lost; the next call makes another.
         """
@@ -91,11 +112,12 @@ class PostgresWaiter:
         try:
             connection = self._listening()
             while True:
-                row = connection.execute("SELECT seq FROM store_state").fetchone()
+                row = connection.execute(_MARK).fetchone()
                 assert row is not None
+                found = Mark(*map(int, row))
                 left = deadline - time.monotonic()
-                if row[0] > after_seq or left <= 0:
-                    return int(row[0])
+                if after.is_passed_by(found) or left <= 0:
+                    return found
                 # Listening since before the SELECT, so nothing is missed; the bound is for the unforeseen.
                 for _notice in connection.notifies(timeout=min(left, 1.0), stop_after=1):
                     pass

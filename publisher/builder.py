@@ -4,7 +4,7 @@ back from the responders.
 Knows: which tasks there are, that one which fails leaves the others alone, and that of several
 builders only the holder of the lease works.  Reports and certificate requests have a thread of
 their own, because a snapshot or a CRL of millions takes long; so has fetching other CAs' CRLs, whose
-servers may take their time.
+servers may take their time, and giving CRL files to hosts, which must not wait for a build.
 Does not know: the feed, which is another process: nothing here may hold up a beat.
 """
 
@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import redis
@@ -29,12 +28,15 @@ from certstatus.status_file import write_status
 from issuance.ca_keys import CAKeyFolder
 from issuance.store import Store
 from publisher.certificate_requests import CertificateRequests
+from publisher.crl_chunks import CRLChunks
 from publisher.crl_poll import CRLPoll
 from publisher.crl_publish import CRLPublisher, crl_lease
-from publisher.crl_scopes import CRLScope
+from publisher.crl_run import CRLRun
+from publisher.crl_scopes import CRLFolders
 from publisher.lease import SHORT_LEASE_MS, PublisherLease, held
 from publisher.process import run_process
 from publisher.provisions import REPORTS_AT_ONCE, drain
+from publisher.register_audit import RegisterAudit
 from publisher.snapshots import Snapshots
 from publisher.task import Task
 
@@ -46,8 +48,10 @@ DRAIN_TICK_S = 0.1
 # Looking after catalogue and old files needs no second's exactness.
 _TIDY_EVERY_S = 10.0
 _NOTE_EVERY_S = 1.0
+_CHUNK_WAIT_S = 0.2
 _VALKEY_ANSWER_S = 10.0
 _POLLER_S = 2.0
+_NAMES_IN_A_LINE = 3
 
 
 class Builder:
@@ -73,7 +77,7 @@ class Builder:
         )
         ca_keys = CAKeyFolder(config.state / "ca")
         self._snapshots = Snapshots(store, valkey, config, monotonic_s=monotonic_s)
-        self._crls = CRLPublisher(store, ca_keys, config.state, now_ms=now_ms)
+        self._crls = CRLPublisher(store, ca_keys, config.state, now_ms=now_ms, monotonic_s=monotonic_s)
         self._requests = CertificateRequests(
             store,
             valkey,
@@ -85,16 +89,20 @@ class Builder:
         )
         self._crl_lease = crl_lease(store, now_ms)
         self.crl_poll = CRLPoll(store, config.state, now_ms=now_ms, monotonic_s=monotonic_s)
+        self._chunks = CRLChunks(
+            store, valkey, config.valkey.namespace, CRLFolders(config.state).crl, monotonic_s=monotonic_s
+        )
         self._tidied_s = float("-inf")
         self.state = "starting"
         self.snapshot_task = self._task("snapshot", self._snapshot)
         self.provision_task = self._task("provisions", self._drain)
         self.request_task = self._task("certificates", self._sign)
-        # One per scope, so that a missing key or a full disk is one scope's trouble: path -> task.
-        self.crl_tasks: dict[str, Task] = {}
-        self._scopes: dict[str, CRLScope] = {}
-        self.scopes_task = self._task("crl", self._find_scopes)
+        self.crl_run = CRLRun(self._crls, self._crl_lease, now_ms=now_ms, monotonic_s=monotonic_s)
+        self.crl_task = self._task("crl", self.crl_run.step)
         self.catalogue_task = self._task("catalogue", self._tidy)
+        self.chunk_task = self._task("crl files", self._give)
+        self.audit = RegisterAudit(store, now_ms=now_ms, monotonic_s=monotonic_s)
+        self.audit_task = self._task("audit", self.audit.step)
 
     def _task(self, name: str, work: Callable[[], str]) -> Task:
         return Task(name, work, now_ms=self._now_ms, monotonic_s=self._monotonic_s)
@@ -105,25 +113,6 @@ class Builder:
         if self._snapshots.is_due():
             return f"snapshot {self._snapshots.build(self._lease.fence)}"
         return "uploaded again" if self._snapshots.keep_uploaded(self._lease.fence) else ""
-
-    def _find_scopes(self) -> str:
-        self._scopes = {scope.path: scope for scope in self._crls.scopes()}
-        for path in self._scopes:
-            if path not in self.crl_tasks:
-                self.crl_tasks[path] = self._task(f"crl {path}", partial(self._crl, path))
-        return ""
-
-    def _crl(self, path: str) -> str:
-        scope = self._scopes[path]
-        if not any(self._crls.due(scope)):
-            return ""
-        try:
-            with held(self._crl_lease, wait_s=0) as fence:
-                published = self._crls.issue_due(scope, fence)
-        except LeaseHeld:
-            # Somebody publishes by hand just now; the schedule goes by what that left.
-            return ""
-        return ", ".join(f"{item.kind} {item.number}" for item in published)
 
     def _tidy(self) -> str:
         now_s = self._monotonic_s()
@@ -145,6 +134,9 @@ class Builder:
         count = self._requests.answer(self._keys())
         return f"{count} certificates" if count else ""
 
+    def _give(self) -> str:
+        return f"{self._chunks.octets} bytes so far" if self._chunks.step(_CHUNK_WAIT_S) else ""
+
     def _keys(self) -> FeedKeys:
         return FeedKeys(self._namespace, self._store.state().epoch)
 
@@ -156,10 +148,9 @@ class Builder:
             return False
         self.state = "working"
         self.snapshot_task.run()
-        self.scopes_task.run()
-        for path in self._scopes:
-            self.crl_tasks[path].run()
+        self.crl_task.run()
         self.catalogue_task.run()
+        self.audit_task.run()
         return True
 
     def drain_step(self) -> None:
@@ -187,17 +178,20 @@ class Builder:
             over = threading.Event()
             drainer = threading.Thread(target=self._drain_until, args=(stop, over), name="drain")
             # Hardly waited for at the end: it can break off anywhere, and its servers may be slow.
+            giver = threading.Thread(target=self._give_until, args=(stop, over), name="files", daemon=True)
             poller = threading.Thread(target=self._poll_until, args=(stop, over), name="poll", daemon=True)
             try:
                 with self._lease.kept() as lost:
                     drainer.start()
                     poller.start()
+                    giver.start()
                     while not stop.is_set() and not lost.is_set():
                         self.step()
-                        stop.wait(TICK_S)
+                        stop.wait(0 if self.crl_run.has_more else TICK_S)
             finally:
                 over.set()
                 drainer.join()
+                giver.join(_POLLER_S)
                 poller.join(_POLLER_S)
         # What the workers counted last, so that a clean stop leaves nothing behind.
         if self._lease.fence is not None:
@@ -217,6 +211,12 @@ class Builder:
                 self.note_status()
             over.wait(DRAIN_TICK_S)
 
+    def _give_until(self, stop: threading.Event, over: threading.Event) -> None:
+        while not stop.is_set() and not over.is_set():
+            self.chunk_task.run()
+            if self.chunk_task.error:
+                over.wait(TICK_S)
+
     def _poll_until(self, stop: threading.Event, over: threading.Event) -> None:
         while not stop.is_set() and not over.is_set():
             try:
@@ -229,22 +229,34 @@ class Builder:
         """Write what the operators' page shows of the builder."""
         tasks = [
             self.snapshot_task,
-            self.scopes_task,
-            *self.crl_tasks.copy().values(),
+            self.crl_task,
             *self.crl_poll.tasks.copy().values(),
             self.catalogue_task,
             self.provision_task,
             self.request_task,
+            self.chunk_task,
+            self.audit_task,
         ]
         progress = self._snapshots.progress
+        crls = self.crl_run.status()
+        troubles = [f"{task.name}: {task.error}" for task in tasks if task.error]
+        register = self.audit.status()
+        if register["trouble"]:
+            troubles.append(f"register: {register['trouble']}")
+        named = crls["troubles"][:_NAMES_IN_A_LINE]
+        troubles += [f"crl {item['scope']}: {item['error']}" for item in named]
+        if (unnamed := crls["troubles_total"] - len(named)) > 0:
+            troubles.append(f"{unnamed} further CRL scopes")
         write_status(
             self._status_path,
             {
                 "pid": os.getpid(),
                 "state": self.state,
                 "time_ms": self._now_ms(),
-                "error": "; ".join(f"{task.name}: {task.error}" for task in tasks if task.error),
+                "error": "; ".join(troubles),
                 "tasks": {task.name: task.status() for task in tasks},
+                "crls": crls,
+                "register": register,
                 "snapshot_progress": None if progress is None else progress._asdict(),
             },
         )

@@ -63,7 +63,8 @@ def drop_chunks_but(valkey: redis.Redis, keys: FeedKeys, kept_seqs: set[int]) ->
     kept = {str(seq) for seq in kept_seqs}
     dropped = 0
     for name in client.scan_iter(match=f"{prefix}*", count=_NAMES_AT_ONCE):
-        if name.decode().removeprefix(prefix).partition(":")[0] not in kept:
+        # Hosts give their own keys names too.
+        if name.decode(errors="replace").removeprefix(prefix).partition(":")[0] not in kept:
             dropped += client.unlink(name)
     return dropped
 
@@ -77,7 +78,7 @@ def expire_older_epochs(valkey: redis.Redis, namespace: str, epoch: bytes) -> in
     prefix = f"{{{namespace}}}:"
     marked = 0
     for name in client.scan_iter(match=f"{prefix}*:*", count=_NAMES_AT_ONCE):
-        found = name.decode().removeprefix(prefix).partition(":")[0]
+        found = name.decode(errors="replace").removeprefix(prefix).partition(":")[0]
         if len(found) == 2 * len(epoch) and found < epoch.hex():
             marked += client.expire(name, OLD_EPOCH_S, nx=True)
     return marked

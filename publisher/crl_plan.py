@@ -1,21 +1,23 @@
-"""When to issue which CRL, over which base, and when entries may leave: decisions, no I/O.
+"""Over which base a CRL is issued, until when it holds, and when entries may leave: decisions, no I/O.
 
 Knows: the periods of an issuer's policy, and the rules that keep ``combine(base, delta) =
 complete``: the base is the oldest complete CRL still inside its nextUpdate that nothing has cut
 off, and entries leave only after a complete CRL showed them past their certificate's end.
-Does not know: entries (``crl_entries``), files, the store.
+Does not know: when something is due (``crl_schedule``), entries (``crl_entries``), files, the store.
 Source: RFC 5280 §3.3 (leaving), §5.1.2.5 (nextUpdate), §5.2.3-5.2.4 (numbers, bases).
 
 Where the policy has no hold, no delta may ever say removeFromCRL.  So for such an issuer
 everything that takes an entry away (a lapse; a release, should the policy once have had holds)
-cuts off all complete CRLs from before it: they are no base any more, the next CRL is a complete
-one without a delta, and later deltas start from it.
+cuts off all complete CRLs from before it, in the scopes that have shown the entry: they are no base
+any more, the next CRL is a complete one without a delta, and later deltas start from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
+
+KEEP = "keep"
 
 
 class Periods(Protocol):
@@ -31,6 +33,8 @@ class Periods(Protocol):
     def delta_validity_s(self) -> int: ...
     @property
     def lapse_period_s(self) -> int: ...
+    @property
+    def expired_entries(self) -> str: ...
     @property
     def hold(self) -> bool: ...
 
@@ -49,39 +53,6 @@ class Due(NamedTuple):
 
     complete: bool
     delta: bool
-
-
-def due(periods: Periods, now_s: int, complete: IssuedCRL | None, delta: IssuedCRL | None) -> Due:
-    """Return what the schedule asks for, given the newest published CRL of each kind.
-
-    A complete CRL is accompanied by a delta.  A delta older than the newest complete CRL is of no
-    use to anybody, so another follows as soon as the clock shows a later second.
-    """
-    if complete is None:
-        return Due(True, True)
-    complete_s, delta_s = next_issue_s(periods, complete, delta)
-    if now_s >= complete_s:
-        return Due(True, True)
-    return Due(False, now_s >= delta_s)
-
-
-def next_issue_s(periods: Periods, complete: IssuedCRL, delta: IssuedCRL | None) -> tuple[int, int]:
-    """Return when the next complete CRL and the next delta are due, given the newest of each kind."""
-    complete_s = _renew_at_s(complete, periods.crl_period_s, periods.crl_validity_s)
-    if delta is None or delta.number < complete.number:
-        return complete_s, complete.this_update_s + 1
-    delta_s = _renew_at_s(delta, periods.delta_period_s, periods.delta_validity_s)
-    return complete_s, min(complete_s, delta_s)
-
-
-def _renew_at_s(last: IssuedCRL, period_s: int, validity_s: int) -> int:
-    """Return when a successor is due: after the period, and with its spare time before nextUpdate.
-
-    The second bound holds when the policy was changed after *last* had promised its successor.
-    """
-    promised_s = last.next_update_s - last.this_update_s
-    spare_s = min(validity_s - period_s, promised_s // 2)
-    return min(last.this_update_s + period_s, last.next_update_s - spare_s)
 
 
 def next_update_s(this_update_s: int, validity_s: int, earlier: Iterable[IssuedCRL]) -> int:
@@ -105,6 +76,18 @@ def choose_base(
     return min(usable, key=lambda crl: crl.number, default=None)
 
 
+def is_over(last_end_s: int | None, complete: IssuedCRL | None, now_s: int) -> bool:
+    """Say whether a partition's certificates have all ended, and a complete CRL after that was out.
+
+    Takes:  *last_end_s*: when the last of them ends, None if nobody knows; *complete*: the newest that is
+            out; *now_s*: the clock on the wall, which may have been set back since that one was made.
+    Source: RFC 5280 §3.3.
+    """
+    if last_end_s is None or complete is None:
+        return False
+    return last_end_s < complete.this_update_s and last_end_s < now_s
+
+
 class LapseRule(NamedTuple):
     """Which entries may leave: certificates that ended before ``ended_before_s`` and were revoked at
     or before number ``listed_at_seq``; so a complete CRL issued after their end has listed them."""
@@ -113,10 +96,25 @@ class LapseRule(NamedTuple):
     listed_at_seq: int
 
 
-def lapse(
-    periods: Periods, now_s: int, complete: IssuedCRL | None, last_lapse_s: int | None
-) -> LapseRule | None:
-    """Return which entries may leave now, or None: the last ones left too recently, or no CRL yet."""
-    if complete is None or (last_lapse_s is not None and now_s - last_lapse_s < periods.lapse_period_s):
+def is_lapse_time(periods: Periods, now_s: int, ended_s: int | None) -> bool:
+    """Say whether entries may leave: the policy keeps none for good, and the last run of lapses did not end
+    too recently.
+
+    Takes: *ended_s*: when it ended, POSIX s; None: there was none, or it has more to do.
+    """
+    if periods.expired_entries == KEEP:
+        return False
+    return ended_s is None or now_s - ended_s >= periods.lapse_period_s
+
+
+def lapse(completes: Sequence[IssuedCRL | None]) -> LapseRule | None:
+    """Return which entries may leave, or None: a CRL is missing.
+
+    Takes:  the newest complete CRL of *every* scope of the issuer.  A lapse is one change for all lists that
+            a certificate stands in, so each of them must have shown the entry past its end: the rule is
+            what the oldest of these CRLs allows.
+    """
+    newest = [complete for complete in completes if complete is not None]
+    if not newest or len(newest) < len(completes):
         return None
-    return LapseRule(complete.this_update_s, complete.seq)
+    return LapseRule(min(crl.this_update_s for crl in newest), min(crl.seq for crl in newest))

@@ -1,27 +1,35 @@
 """Published CRLs as they stand in the register and on disk.
 
 Knows: which of a scope's CRLs still matter, that one whose file is gone or damaged is as if it had
-never been, and copying every complete CRL into the archive.
+never been, and that every complete CRL that was out belongs into the archive.
 Does not know: how a CRL is made, or when.
 Source: Act arts. 16, 35 (the files are kept); RFC 5280 §5.2.4 (a base stays fetchable).
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from certstatus.crl import ParsedCRL, parse_certificate_list
-from certstatus.crl_catalogue import COMPLETE, DELTA
-from certstatus.durable import write_durable
+from certstatus import clock
+from certstatus.clock import DAY_S
+from certstatus.crl_catalogue import COMPLETE
+from certstatus.crl_pack import PackedCRL, issuer_mark
 from certstatus.errors import IntegrityError
 from issuance import schema
-from issuance.crl_register import PUBLISHED, CRLRecord
+from issuance.crl_register import PUBLISHED, CRLRecord, ScopeKey
 from issuance.store import Store
+from publisher.crl_archive import ArchiveWriter
 from publisher.crl_catalogue import listed
+from publisher.crl_recent import deltas_over, recent
 from publisher.crl_scopes import CRLFolders, CRLScope
+
+log = logging.getLogger(__name__)
 
 # An expired file stays this long: a host may hold an older catalogue for a moment.
 EXPIRED_FILE_S = 3600
@@ -30,59 +38,109 @@ EXPIRED_FILE_S = 3600
 class CRLShelf:
     """The published CRLs of one installation."""
 
-    def __init__(self, store: Store, folders: CRLFolders) -> None:
+    def __init__(
+        self, store: Store, folders: CRLFolders, monotonic_s: Callable[[], float] = clock.monotonic_s
+    ) -> None:
         self._store = store
         self.folders = folders
+        self._crl = str(folders.crl)
+        self.writer = ArchiveWriter(folders.archive, monotonic_s)
 
     def path(self, scope: CRLScope, kind: str, number: int) -> Path:
         """Where the file of a CRL is, or is to be."""
         return self.folders.crl / scope.file(kind, number)
 
-    def current(self, scope: CRLScope, now_s: int) -> list[CRLRecord]:
-        """Return the CRLs that are to be served and whose files are there, by rising number."""
-        there = [
-            record
-            for record in self._published(scope, now_s)
-            if _has_size(self.path(scope, record.kind, record.number), record.size)
-        ]
-        return listed(there, now_s)
+    def name(self, scope: CRLScope, record: CRLRecord) -> str:
+        """Where a published CRL's file is, as a plain string: thousands are looked for in each tick."""
+        return f"{self._crl}/{scope.file(record.kind, record.number)}"
 
-    def kept(self, scope: CRLScope, now_s: int) -> list[CRLRecord]:
-        """Return the CRLs whose files must not be removed yet."""
-        return listed(self._published(scope, now_s), now_s - EXPIRED_FILE_S)
+    def has_file(self, scope: CRLScope, record: CRLRecord) -> bool:
+        """Say whether a published CRL's file is there, by its size."""
+        return record.size is not None and is_file_of(self.name(scope, record), record.size)
 
-    def read(self, scope: CRLScope, record: CRLRecord) -> ParsedCRL:
-        """Read a published CRL from its file.
+    def files(self, scope: CRLScope) -> list[Path]:
+        """Return all files where the scope's are; a folder among them is nothing of ours."""
+        place = self.folders.crl / scope.path
+        return [path for path in place.iterdir() if not path.is_dir()] if place.is_dir() else []
 
-        Raises: IntegrityError — the file has not the registered bytes, or is of a scope of another name
-                (an earlier version's); it is put out of the way, so that the next attempt does without it.
+    def current(self, scopes: Collection[CRLScope], now_s: int) -> dict[str, list[CRLRecord]]:
+        """Return, by the scope's path, the CRLs that are to be served and whose files are there, by rising
+        number."""
+        published = self._published(scopes, now_s)
+        return {
+            scope.path: listed(
+                [record for record in published[scope.key] if self.has_file(scope, record)],
+                now_s,
+                at_rest=scope.is_at_rest(now_s),
+            )
+            for scope in scopes
+        }
+
+    def kept(self, scopes: Collection[CRLScope], now_s: int) -> dict[str, list[CRLRecord]]:
+        """Return, by path, the CRLs whose files must stay for now: deltas as long as their base."""
+        published = self._published(scopes, now_s)
+        at_rest = {scope.key: scope.is_at_rest(now_s) for scope in scopes}
+        kept = {
+            key: listed(records, now_s - EXPIRED_FILE_S, at_rest=at_rest[key])
+            for key, records in published.items()
+        }
+        bases = {
+            key: {
+                record.number
+                for record in listed(records, now_s, at_rest=at_rest[key])
+                if record.kind == COMPLETE
+            }
+            for key, records in published.items()
+        }
+        for record in deltas_over(self._store, bases):
+            kept[record.issuer_id, record.scope].append(record)
+        return {scope.path: list(dict.fromkeys(kept[scope.key])) for scope in scopes}
+
+    def archive(self, crls: Sequence[tuple[CRLScope, CRLRecord]], now_s: int) -> dict[str, Exception]:
+        """Put the complete ones of these CRLs that were out into the archive, unless they are there.
+
+        Copies and not second names: what happens to a served file does not happen to these.
+        Gives: by the scope's path, OSError, or IntegrityError where a served file is damaged.
         """
-        path = self.path(scope, record.kind, record.number)
-        content = path.read_bytes()
-        if hashlib.sha256(content).digest() != record.sha256:
-            path.rename(path.with_name(f".{path.name}.damaged"))
-            raise IntegrityError(f"{path}: another SHA-256 than the register's")
-        parsed = parse_certificate_list(content)
-        if parsed.idp_der != scope.idp_der:
-            # No base for a delta, whose scope must be the same (RFC 5280 §5.2.4).
-            path.rename(path.with_name(f".{path.name}.other-scope"))
-            raise IntegrityError(f"{path}: another issuing distribution point than its scope's")
-        return parsed
+        limit_s = self.writer.retention.limit(now_s)
+        due = [(scope, record) for scope, record in crls if _is_retained(scope, record, limit_s)]
+        outcomes = self.writer.add_all(
+            [(packed(scope, record), self.path(scope, record.kind, record.number)) for scope, record in due]
+        )
+        return {
+            scope.path: outcome
+            for (scope, _), outcome in zip(due, outcomes, strict=True)
+            if isinstance(outcome, Exception)
+        }
 
-    def archive(self, scope: CRLScope, record: CRLRecord) -> None:
-        """Copy a complete CRL into the archive, unless it is there.
+    def archive_leftovers(self, scope: CRLScope, kept: list[CRLRecord], now_s: int) -> None:
+        """Archive what was out, is about to be removed, and may have missed the archive so far.
 
-        A copy and not a second name: what happens to the served file does not happen to this one.
-        Raises: OSError; IntegrityError — the served file is damaged.
+        So after a publisher was killed right after it had moved the pointer, and stayed away for long.
+        Raises: OSError.
         """
-        target = self.folders.archive / scope.file(record.kind, record.number)
-        if record.kind != COMPLETE or _has_size(target, record.size):
-            return
-        content = self.path(scope, record.kind, record.number).read_bytes()
-        if hashlib.sha256(content).digest() != record.sha256:
-            raise IntegrityError(f"{target.name}: the served file has another SHA-256 than the register's")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_durable(target, content)
+        numbers = numbered_files(self.folders.crl / scope.path).keys()
+        for number in sorted(numbers - {record.number for record in kept if record.kind == COMPLETE}):
+            record = self.published(scope, number)
+            for trouble in self.archive([(scope, record)] if record else [], now_s).values():
+                if not isinstance(trouble, IntegrityError):
+                    raise trouble
+                log.error("%s", trouble)
+
+    def published(self, scope: CRLScope, number: int) -> CRLRecord | None:
+        """Return the register's line of a complete CRL that was published, if there is one."""
+        table = schema.crl
+        with self._store.reading() as connection:
+            row = connection.execute(
+                sa.select(table).where(
+                    table.c.issuer_id == scope.issuer.issuer_id,
+                    table.c.scope == scope.name,
+                    table.c.number == number,
+                    table.c.kind == COMPLETE,
+                    table.c.state == PUBLISHED,
+                )
+            ).one_or_none()
+        return None if row is None else CRLRecord(*row)
 
     def cuts_between(self, scope: CRLScope, base_number: int, number: int) -> list[int]:
         """Return the numbers of the sequence at which CRLs after the base and before *number* were
@@ -101,30 +159,44 @@ class CRLShelf:
             )
             return list(rows.scalars())
 
-    def _published(self, scope: CRLScope, now_s: int) -> list[CRLRecord]:
+    def _published(self, scopes: Collection[CRLScope], now_s: int) -> dict[ScopeKey, list[CRLRecord]]:
         """Return published CRLs: the newest of each kind, those not over for long, and their bases."""
-        table = schema.crl
-        mine = sa.and_(
-            table.c.issuer_id == scope.issuer.issuer_id,
-            table.c.scope == scope.name,
-            table.c.state == PUBLISHED,
-        )
-        query = sa.select(table).where(mine)
-        newest = query.order_by(table.c.number.desc()).limit(1)
-        with self._store.reading(repeatable=True) as connection:
-            rows = [
-                *connection.execute(query.where(table.c.next_update_s > now_s - 2 * EXPIRED_FILE_S)),
-                *connection.execute(newest.where(table.c.kind == COMPLETE)),
-                *connection.execute(newest.where(table.c.kind == DELTA)),
-            ]
-            bases = {row.base_number for row in rows if row.base_number is not None}
-            rows += connection.execute(query.where(table.c.kind == COMPLETE, table.c.number.in_(bases)))
-        records = {(row.number, row.kind): CRLRecord(*row) for row in rows}
-        return [records[key] for key in sorted(records)]
+        return recent(self._store, [scope.key for scope in scopes], now_s - 2 * EXPIRED_FILE_S)
 
 
-def _has_size(path: Path, size: int | None) -> bool:
+def _is_retained(scope: CRLScope, record: CRLRecord, now_s: int) -> bool:
+    """Say whether a published CRL belongs into the archive: it is complete, was out, and not for too long."""
+    if record.kind != COMPLETE or record.published_ms is None:
+        return False
+    # Else the newest one of an issuer that publishes no more: out, and retained no longer.
+    return (record.next_update_s or 0) + scope.issuer.policy.crl_archive_days * DAY_S >= now_s
+
+
+def is_file_of(path: str, size: int) -> bool:
+    """Say whether there is a file of so many octets."""
     try:
-        return path.stat().st_size == size
+        return os.stat(path).st_size == size
     except OSError:
         return False
+
+
+def numbered_files(folder: Path) -> dict[int, Path]:
+    """Return the files in *folder* whose names are those of complete CRLs, by number."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return {int(path.stem): path for path in paths if re.fullmatch(r"[1-9][0-9]{0,18}\.crl", path.name)}
+
+
+def packed(scope: CRLScope, record: CRLRecord) -> PackedCRL:
+    """Return the archive's row of a complete CRL, without its place."""
+    return PackedCRL(
+        path=scope.path,
+        issuer=issuer_mark(scope.issuer.spki_der),
+        number=record.number,
+        seq=record.seq,
+        offset=0,
+        size=record.size or 0,
+        this_update_s=record.this_update_s,
+        next_update_s=record.next_update_s or 0,
+        published_ms=record.published_ms or 0,
+        sha256=record.sha256 or b"",
+    )

@@ -32,15 +32,17 @@ from certstatus.beat import NOTHING, Beat, Pointer, sign_beat
 from certstatus.changes import first_chain, next_chain
 from certstatus.config import Config
 from certstatus.errors import CertStatusError, FeedError
-from certstatus.feed_keys import RAISE, FeedKeys
+from certstatus.feed_keys import MEMBERS, PAGES, RAISE, WRONG_TYPE, FeedKeys
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
 from certstatus.status_file import write_status
 from issuance.lease_watch import LeaseWatch
-from issuance.store import BeatBasis, PackedChange, Publication, Store, WorkerLease
+from issuance.store import CRL_CATALOGUE, BeatBasis, PackedChange, Publication, Store, WorkerLease
+from issuance.waiting import Mark
+from publisher.feed_pages import PAGES_MAX, FeedPages, pages_of
 from publisher.lease import FEED_LEASE_MS, PublisherLease
 from publisher.stream import Stream, StreamAhead
 from publisher.twins import TwinWatch
-from publisher.worker_acks import AckReading, confirm, read_acks, without
+from publisher.worker_acks import ACK_KEY_BYTES_MAX, ACKS_MAX, AckReading, confirm, read_acks, without
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +56,23 @@ _BACKOFF_S = 0.05
 ACK_PATIENCE_S = 10.0
 # So often the loop looks whether it has been told to stop.
 _SLICE_S = 0.25
+# So long the operators' page shows what was wrong in a key that others write too.
+ALARM_S = 60.0
 # A publication may move between the cut and reading its body; then the cut is taken again.
 _CUTS_MAX = 10
 
 
 class Survey(NamedTuple):
-    """What Valkey holds before a beat; ``missing`` names documents that must be put there again."""
+    """What Valkey holds before a beat; ``missing`` names documents that must be put there again.
+
+    ``pages``: which pages of the CRL catalogue are there, by SHA-256 (hex).
+    """
 
     epoch: str
     length: int
     acks: AckReading
     missing: set[str]
+    pages: set[str]
 
 
 class _Overtaken(Exception):
@@ -99,6 +107,10 @@ class Feed:
         self._run_out: list[WorkerLease] = []
         self._twin_watch = TwinWatch(monotonic_s)
         self._twins: set[tuple[str, int]] = set()
+        # Whom the store knows since the last beat, None: not asked yet.
+        self._leased: list[tuple[str, int]] | None = None
+        # Key -> what was wrong with it, and until when that is shown.
+        self._alarms: dict[str, tuple[str, float]] = {}
         self._status_path = config.state / "run" / "feed.json"
         # Of the epoch.
         self._keys: FeedKeys | None = None
@@ -106,6 +118,9 @@ class Feed:
         self._chain = b""
         self._snapshot = NOTHING
         self._documents: dict[str, Pointer] = {}
+        self._pages = FeedPages(OLD_DOCUMENT_S, monotonic_s)
+        # Sum of the generations of all that was published by the last beat, as ``Mark`` has it.
+        self._publications = 0
         # Beats sent within ACK_PATIENCE_S, as (when, seq), and the greatest number sent before that.
         self._sent: deque[tuple[float, int]] = deque()
         self._must_have_seq = 0
@@ -153,7 +168,7 @@ class Feed:
         intact = stream.is_known() and stream.length == survey.length
         if stream.is_known() and not intact:
             log.warning("stream holds %d entries, %d expected", survey.length, stream.length)
-        self._put_documents(keys, basis, None if not intact else survey.missing)
+        self._put_documents(keys, basis, survey if intact else None)
         confirm(self._valkey, survey.acks.seen, basis.cut.seq)
         if not intact or not self._go_on(stream, basis, snapshot):
             if intact:
@@ -164,12 +179,13 @@ class Feed:
         # The beat is out, whatever fails from here on.
         before, self._snapshot = self._snapshot, snapshot
         self.seq, self.beat_ms, self._chain = basis.cut.seq, basis.cut.time_ms, basis.cut.chain
+        self._publications = sum(pointer.generation for pointer in basis.publications.values())
         self._sent.append((self._monotonic_s(), basis.cut.seq))
         self.beats += 1
         if survey.epoch < keys_epoch(basis):
             self._raise_epoch(keys, basis)
         self._watch_leases(survey.acks.acks)
-        self._tidy(stream, before, snapshot)
+        self._tidy(keys, stream, before, snapshot)
         self.state = "publishing"
         return True
 
@@ -179,7 +195,9 @@ class Feed:
         Only once the beat is out: by then its worker is not seen any more, so none can keep it alive.
         """
         renewed = {(ack.host, ack.slot) for ack in acks}
-        leases = [lease for lease in self._store.leases() if (lease.host, lease.slot) not in renewed]
+        known = self._store.leases()
+        self._leased = [(lease.host, lease.slot) for lease in known]
+        leases = [lease for lease in known if (lease.host, lease.slot) not in renewed]
         self._run_out = self._lease_watch.run_out(leases, lambda: self._store.state().time_ms)
         for lease in self._run_out:
             log.info("worker %d of %s: said nothing, its lease ran out", lease.slot, lease.host)
@@ -190,14 +208,17 @@ class Feed:
         self._stream = Stream(self._valkey, self._keys)
         self._snapshot = NOTHING
         self._documents = {}
+        self._pages = FeedPages(OLD_DOCUMENT_S, self._monotonic_s)
         self._sent.clear()
         self._must_have_seq = 0
+        self._leased = None
         self.seq = -1
 
     def _stand_by(self, state: str) -> None:
         self.state = state
         self._sent.clear()
         self._run_out = []
+        self._leased = None
         # Whoever leads meanwhile may renew what stood still here.
         self._lease_watch.run_out([], lambda: 0)
         if self._stream is not None:
@@ -212,19 +233,53 @@ class Feed:
         pipeline = self._valkey.pipeline(transaction=False)
         pipeline.get(keys.epoch_key)
         pipeline.xlen(keys.stream)
-        pipeline.smembers(keys.acks())
+        pipeline.eval(MEMBERS, 1, keys.acks(), ACKS_MAX, ACK_KEY_BYTES_MAX)
+        pipeline.eval(PAGES, 1, keys.catalogue_pages(), PAGES_MAX)
         for name in documents_named:
             pipeline.exists(name)
-        epoch, length, members, *there = pipeline.execute()
-        epoch_text = epoch.decode() if epoch is not None else ""
+        found = pipeline.execute(raise_on_error=False)
+        # Every host may write the one of the two, and nobody's mistake there may end the beats of all.
+        for at, name in ((2, keys.acks()), (3, keys.catalogue_pages())):
+            if isinstance(found[at], redis.ResponseError) and WRONG_TYPE in str(found[at]):
+                self._alarm(name, "of another type, removed")
+                self._valkey.delete(name)
+                found[at] = [0, []]
+        for answer in found:
+            if isinstance(answer, Exception):
+                raise answer
+        epoch, length, (members_gone, members), (pages_gone, pages), *there = found
+        if members_gone:
+            self._alarm(keys.acks(), f"{members_gone} names that are too long or too many, removed")
+        if pages_gone:
+            self._alarm(
+                keys.catalogue_pages(), f"{pages_gone} fields that name no page or are too many, removed"
+            )
+        epoch_text = epoch.decode(errors="replace") if epoch is not None else ""
         if epoch_text > self._keys_epoch.hex():
-            raise FeedError(f"Valkey is at epoch {epoch_text}, this store at {self._keys_epoch.hex()}")
+            raise FeedError(f"Valkey is at epoch {epoch_text:.64}, this store at {self._keys_epoch.hex()}")
         missing = {name for name, found in zip(documents_named, there, strict=True) if not found}
         long_ago_s = self._monotonic_s() - ACK_PATIENCE_S
         while self._sent and self._sent[0][0] <= long_ago_s:
             self._must_have_seq = self._sent.popleft()[1]
-        acks = read_acks(self._valkey, keys, members, self._must_have_seq)
-        return Survey(epoch_text, length, self._refuse_twins(acks, keys), missing)
+        acks = read_acks(self._valkey, keys, self._ack_keys(keys) | set(members), self._must_have_seq)
+        there_now = {page.decode() for page in pages}
+        return Survey(epoch_text, length, self._refuse_twins(acks, keys), missing, there_now)
+
+    def _ack_keys(self, keys: FeedKeys) -> set[bytes]:
+        """Return the ack keys of the workers that the store knows.
+
+        Whatever became of the set: of a worker that may be answering the lease must not end.
+        """
+        if self._leased is None:
+            self._leased = [(lease.host, lease.slot) for lease in self._store.leases()]
+        return {keys.ack(*worker).encode() for worker in self._leased}
+
+    def _alarm(self, name: str, what: str) -> None:
+        """Say what was wrong with a key that others write too; once in a while, however often it is."""
+        now_s = self._monotonic_s()
+        if now_s >= self._alarms.get(name, ("", now_s))[1]:
+            log.error("%s: %s", name, what)
+        self._alarms[name] = f"{name}: {what}", now_s + ALARM_S
 
     def _refuse_twins(self, acks: AckReading, keys: FeedKeys) -> AckReading:
         """Give no lease to workers that share a name: the store could wait for one of them only."""
@@ -246,8 +301,10 @@ class Feed:
             return NOTHING
         return pointer
 
-    def _put_documents(self, keys: FeedKeys, basis: BeatBasis, missing: set[str] | None) -> None:
-        """Have every document that the beat names in Valkey; *missing* None: put them all."""
+    def _put_documents(self, keys: FeedKeys, basis: BeatBasis, survey: Survey | None) -> None:
+        """Have every document that the beat names in Valkey; *survey* None: put them all."""
+        missing = None if survey is None else survey.missing
+        self._pages.see(set() if survey is None else survey.pages)
         for kind in documents.KINDS:
             pointer = basis.publications.get(kind, NOTHING)
             if pointer.generation == 0:
@@ -256,10 +313,25 @@ class Feed:
             before = self._documents.get(kind)
             if before == pointer and missing is not None and name not in missing:
                 continue
-            self._valkey.set(name, self._body(kind, pointer))
+            body = self._body(kind, pointer)
+            if kind == CRL_CATALOGUE:
+                self._pages.name(pages_of(body))
+                # Before the root: who reads the root finds them.
+                self._put_pages(keys)
+            self._valkey.set(name, body)
             self._documents[kind] = pointer
             if before is not None and before.generation != pointer.generation:
                 self._valkey.expire(keys.document(kind, before.generation), OLD_DOCUMENT_S)
+        self._put_pages(keys)
+
+    def _put_pages(self, keys: FeedKeys) -> None:
+        """Have every page in Valkey that the root of the CRL catalogue names."""
+        missing = self._pages.missing()
+        found = self._store.catalogue_pages(missing)
+        if len(found) < len(missing):
+            # They go with the root that named them, so by now there must be another.
+            raise _Overtaken
+        self._pages.put(self._valkey, keys, found)
 
     def _body(self, kind: str, pointer: Pointer) -> bytes:
         found: Publication | None = self._store.publication(kind)
@@ -350,16 +422,17 @@ class Feed:
 
     def _raise_epoch(self, keys: FeedKeys, basis: BeatBasis) -> None:
         """Tell the workers of this epoch, now that its stream can be followed; never lowers it."""
-        kept = self._valkey.eval(RAISE, 1, keys.epoch_key, keys_epoch(basis)).decode()
+        kept = self._valkey.eval(RAISE, 1, keys.epoch_key, keys_epoch(basis)).decode(errors="replace")
         if kept != keys_epoch(basis):
             raise FeedError(f"Valkey is at epoch {kept}, this store at {keys_epoch(basis)}")
 
-    def _tidy(self, stream: Stream, before: Pointer, snapshot: Pointer) -> None:
+    def _tidy(self, keys: FeedKeys, stream: Stream, before: Pointer, snapshot: Pointer) -> None:
         """Keep the stream short: behind the previous snapshot, and never longer than its bound."""
         if before.generation and snapshot.generation > before.generation:
             stream.trim(before.generation)
         stream.bound(self._index.stream_changes_max)
         stream.drop_beats()
+        self._pages.tidy(self._valkey, keys)
 
     # --- the loop ------------------------------------------------------------------------------------------
 
@@ -403,24 +476,38 @@ class Feed:
         return text
 
     def _wait(self, stop: threading.Event, until_s: float) -> None:
-        """Wait until the next beat is due or the store has changed."""
+        """Wait until the next beat is due, a worker waits to be seen, or there is a change or a publication
+        that the last one did not name."""
+        known = Mark(self.seq, self._publications)
         while not stop.is_set():
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 return
             try:
-                if self._store.wait_for_change(min(left_s, _SLICE_S), self.seq):
+                if self._store.wait_for_change(min(left_s, _SLICE_S), known) or self._has_arrivals():
                     return
             except CertStatusError as exc:
                 log.warning("cannot wait for changes: %s", exc)
                 stop.wait(min(left_s, _SLICE_S))
 
+    def _has_arrivals(self) -> bool:
+        """Say whether a worker waits to be seen; the beat that comes now is its answer."""
+        assert self._keys is not None
+        try:
+            return bool(self._valkey.delete(self._keys.arrivals()))
+        except redis.RedisError:
+            # The next beat finds out, and says so.
+            return False
+
     def note_status(self, error: str) -> None:
         """Write what the operators' page shows of the feed; the one that stands by has nothing to say."""
         if self.state == "standby":
             return
-        if not error and self._twins:
-            error = "; ".join(_twins_text(*name) for name in sorted(self._twins))
+        if not error:
+            now_s = self._monotonic_s()
+            shown = [_twins_text(*name) for name in sorted(self._twins)]
+            shown += [text for text, until_s in self._alarms.values() if now_s < until_s]
+            error = "; ".join(shown)
         write_status(
             self._status_path,
             {

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -195,8 +194,8 @@ def is_gone(holder: str) -> bool:
 
 
 def _machine() -> str:
+    boot = processes.boot_id()
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}.{os.readlink('/proc/self/ns/pid').strip('pid:[]')}"
+        return f"{boot}.{os.readlink('/proc/self/ns/pid').strip('pid:[]')}" if boot else "elsewhere"
     except OSError:
         return "elsewhere"

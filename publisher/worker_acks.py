@@ -16,10 +16,16 @@ from typing import Any, NamedTuple
 import redis
 
 from certstatus.errors import FeedError
-from certstatus.feed_keys import FeedKeys
+from certstatus.feed_keys import VALUES, FeedKeys
 from certstatus.leases import WorkerAck, encode_seen, read_ack, read_seen
 
 log = logging.getLogger(__name__)
+
+# Of workers that are alive or were since the set was begun anew, and of octets in the name of an ack key and
+# in what stands under it: all far above what is right.
+ACKS_MAX = 4096
+ACK_KEY_BYTES_MAX = 1024
+_ACK_BYTES_MAX = 4096
 
 
 class AckReading(NamedTuple):
@@ -43,8 +49,9 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_hav
     if not names:
         return AckReading([], {})
     seen_names = [seen_prefix + name.removeprefix(prefix) for name in names]
-    values = client.mget(names + seen_names)
+    values = client.eval(VALUES, 2 * len(names), *names, *seen_names, _ACK_BYTES_MAX)
     acks: list[WorkerAck] = []
+    wrong: list[str] = []
     seen: dict[str, str | None] = {}
     for name, seen_name, text, kept in zip(
         names, seen_names, values[: len(names)], values[len(names) :], strict=True
@@ -56,7 +63,7 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_hav
                 if keys.ack(ack.host, ack.slot) != name:
                     raise FeedError(f"it speaks for {ack.host}:{ack.slot}")
             except FeedError as exc:
-                log.warning("%s: %s", name, exc)
+                wrong.append(f"{name}: {exc}")
                 continue
             if not ack.incarnation or ack.applied_seq >= must_have_seq:
                 acks.append(ack)
@@ -65,6 +72,8 @@ def read_acks(valkey: redis.Redis, keys: FeedKeys, members: set[bytes], must_hav
             continue
         if kept is None or incarnation is None or read_seen(kept)[0] != incarnation:
             seen[seen_name] = incarnation
+    if wrong:
+        log.warning("%s%s", wrong[0], f", and {len(wrong) - 1} more like it" if wrong[1:] else "")
     return AckReading(acks, seen)
 
 

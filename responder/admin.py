@@ -29,15 +29,16 @@ from prometheus_client.exposition import choose_encoder
 from certstatus import clock, listeners
 from certstatus.beat import Beat
 from certstatus.config import Config, load_config
-from certstatus.crl_catalogue import CatalogueEntry, read_catalogue
+from certstatus.crl_catalogue import CatalogueEntry
 from certstatus.errors import CertStatusError
 from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public
 from certstatus.valkey import connect
+from responder.catalogue_pages import CataloguePages
 from responder.keys import HostKeys
 from responder.metrics import RunCollector
-from responder.newest_beat import read_document, read_issuers, read_newest_beat
+from responder.newest_beat import read_issuers, read_newest_beat
 from responder.run_status import read_run_status
 from responder.start_page import PageContent, render
 
@@ -72,6 +73,7 @@ class Admin:
         self._host = HostKeys(folder).host
         self._publisher_key = load_ed25519_public(folder / "publisher.pub")
         self._client = connect(valkey_url(config), VALKEY_ANSWER_S)
+        self._pages = CataloguePages()
         self._published = Published()
         self._published_s = -PUBLISHED_AGE_S
         self._reading = asyncio.Lock()
@@ -142,11 +144,11 @@ class Admin:
             newest = read_newest_beat(self._client, self._config.valkey.namespace, self._publisher_key)
             if newest is None:
                 return Published(problem="nothing is published yet")
-            catalogue = read_document(self._client, newest.keys, "crls", newest.beat.crls)
+            catalogue = self._pages.read(self._client, newest.keys, newest.beat.crls)
             return Published(
                 newest.beat,
                 tuple(read_issuers(self._client, newest)),
-                () if catalogue is None else tuple(read_catalogue(catalogue)),
+                tuple(entry for scope in catalogue.scopes for entry in scope.entries),
             )
         except redis.RedisError as exc:
             return Published(before.beat, before.issuers, before.crls, f"Valkey: {exc}")

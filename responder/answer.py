@@ -3,22 +3,27 @@
     step              where                 µs    allocates   fails as
     fresh?            Standing.is_fresh    0.1    no          tryLater
     who is asking     Asker                0.1    no          tryLater (cannot be counted)
-    entitled?         Asker.rows           0.2    no          unauthorized
-    seen verbatim?    repeat               0.9    the answer  next step
-    known?            the second cache     0.3    no          next step
-    parse             ocsp_request         2.9    yes         malformedRequest, unauthorized
-    which issuer      Access.by_hash       0.4    no          unauthorized
-    own signature?    NonceBudget          0.3    no          next step, or tryLater (nonces only)
-    look up           status.look_up       2.9    yes         -
-    say               status.say            10    yes         unauthorized, tryLater (no signer)
-    sign              SigningDesk           27    yes         tryLater (queue full)
-    look up again     under ``settled``    7.6    yes         sign again
+    entitled?         Asker.rows           0.1    no          unauthorized
+    seen verbatim?    repeat               0.5    the answer  next step
+    known?            the second cache     0.1    no          next step
+    parse             ocsp_request         1.8    yes         malformedRequest, unauthorized
+    which issuer      Access.by_hash       0.2    no          unauthorized
+    own signature?    NonceBudget          0.2    no          next step, or tryLater (nonces only)
+    wait in line      SigningDesk            -    yes         tryLater (queue full, no signer)
+    look up           status.look_up       1.6    yes         -
+    say               status.say           2.8    yes         unauthorized, tryLater
+    sign              SigningDesk         15.8    yes         tryLater (the key did not sign)
+    look up again     under ``settled``    2.4    yes         sign again
+    fresh?, who is asking, entitled? once more: ``provide``
     count             Asker.cells          0.1    no          tryLater (cannot be counted)
-    write             wire                 1.0    the answer  -
+    write             wire                 0.3    the answer  -
 
-(One core of a 2.x GHz Xeon, P-256, one certificate, everything warm.  ``repeat`` is all of fresh,
-who, entitled, count and write for a request that is known.  A new address costs 8 µs once.
-Through HTTP, per request: 6.4 µs repeated, 40 by way of aiohttp, about 110 to sign and keep.)
+(One core of an EPYC, P-256, one certificate, everything warm, by ``python -m bench.steps``; ``repeat``
+is all of fresh, who, entitled, count and write for a request that is known; a signed answer is 28.7 in
+all.  A new address costs 8 µs once.)
+
+From "look up" on, what waits is taken a lot at a time (``_fly_here``), each step for the whole lot;
+a slow key signs one at a time, on a thread (``_fly_on_thread``).
 
 A request that was seen byte for byte goes through ``repeat``; whatever is not plainly in order
 there is left to ``answer``, which asks every question from the top.
@@ -51,22 +56,15 @@ from certstatus.errors import (
     CertStatusError,
     CountersUnavailable,
     NonceBudgetSpent,
-    NotAuthoritative,
     NotEntitled,
     Overloaded,
     RequestError,
     SignerUnavailable,
-    StaleForeignCRL,
     StaleIndex,
 )
-from certstatus.index import View
-from certstatus.ocsp_request import (
-    OCSPRequest,
-    parse_request,
-    read_usual_request,
-)
+from certstatus.ocsp_request import OCSPRequest, parse_request, read_usual_request
 from certstatus.ocsp_response import (
-    encode_response_start,
+    GOOD_DER,
     encode_updates,
     error_response,
     join_response_data,
@@ -76,11 +74,12 @@ from responder import wire
 from responder.answers import Answer, Flight, Key, Query, key_bytes, shared_key
 from responder.asker import Asker, Askers
 from responder.cache import GenerationCache
-from responder.keys import Signer, SignerSet
+from responder.keys import SignerSet
 from responder.nonce_budget import NonceBudget
 from responder.signing import SigningDesk, is_fast
-from responder.standing import Access, ServedIssuer, Standing
+from responder.standing import Follows, ServedIssuer, Standing
 from responder.status import Found, Moment, Status, look_up, say, watched
+from responder.terms import TermsOfIssuers, issuer_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,6 @@ log = logging.getLogger(__name__)
 _SIGNED_AGAIN_MAX = 5
 # The refresh point lies this part of the validity after its half, at random: caches do not all come at once.
 _JITTER = 0.1
-_FOR_EVER_S = 1 << 62
 # What a verifier gets beyond its budget for nonces; the other choice is tryLater.
 IGNORE_NONCE = "ignore"
 _MEMO_MESSAGE_MAX = 4096
@@ -108,11 +106,8 @@ _REFUSALS = {
 }
 
 
-class Follows(Protocol):
+class Settles(Follows, Protocol):
     """What the path needs of the follower: the standing, and the lock under which it changes."""
-
-    @property
-    def standing(self) -> Standing: ...
 
     @property
     def settled(self) -> Lock: ...
@@ -150,23 +145,6 @@ class Limits(NamedTuple):
     nonce_beyond: str = IGNORE_NONCE
 
 
-class _Terms(NamedTuple):
-    """What all answers share that one signer gives for one issuer out of one standing within one second.
-
-    until_s     POSIX second beyond which none of them may be valid
-    start_der   how each ResponseData begins
-    """
-
-    signers: SignerSet
-    served: ServedIssuer
-    signer: Signer
-    fast: bool
-    moment: Moment
-    this_update_s: int
-    until_s: int
-    start_der: bytes
-
-
 class _Refusal(NamedTuple):
     head: bytes
     body: bytes
@@ -177,14 +155,13 @@ class AnswerPath:
 
     def __init__(
         self,
-        follower: Follows,
+        follower: Settles,
         signers: SignerSet,
         askers: Askers,
         desk: SigningDesk,
         index_key: bytes,
         limits: Limits,
         now_ms: Callable[[], int] = clock.now_ms,
-        monotonic_s: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         # Fixed.
         self._follower = follower
@@ -192,7 +169,6 @@ class AnswerPath:
         self._desk = desk
         self._index_key = index_key
         self._now_ms = now_ms
-        self._monotonic_s = monotonic_s
         # Swapped on reload.
         self.signers = signers
         self.limits = limits
@@ -204,13 +180,14 @@ class AnswerPath:
         self._answers: GenerationCache[Key, Answer] = GenerationCache(half)
         self._flights: dict[Key, Flight] = {}
         self._nonces = NonceBudget()
-        self._terms_of: dict[int, _Terms] = {}
+        self._terms = TermsOfIssuers()
         self._refusals: dict[tuple[int, str], _Refusal] = {}
         self._date_s = -1
         self._date = b""
         # Counters.
         self.repeats = 0
         self.outcomes: dict[str, int] = {}
+        desk.attend(self._fly_here)
 
     # --- seen byte for byte --------------------------------------------------------------------------
 
@@ -252,7 +229,17 @@ class AnswerPath:
         if now_s != self._date_s:
             self._date_s, self._date = now_s, wire.http_date(now_s)
         return b"".join(
-            (answer.head, wire.seconds(answer.refresh_s - now_s), answer.middle, self._date, end, answer.body)
+            (
+                answer.start,
+                answer.etag,
+                answer.tag_end,
+                wire.seconds(answer.refresh_s - now_s),
+                answer.middle,
+                self._date,
+                end,
+                answer.own_der,
+                answer.signer_der,
+            )
         )
 
     # --- the whole path ------------------------------------------------------------------------------
@@ -274,46 +261,53 @@ class AnswerPath:
                 issuer_id = answer.issuer_id
                 row = self._entitled_row(asker, issuer_id, standing, now_s)
                 if now_s >= answer.refresh_s:
-                    answer = self._refreshed(self._read(request_der, standing), answer, now_s)
+                    flight = self._refresh(self._read(request_der, standing), now_s)
+                    if flight is not None:
+                        return flight
                 return self._give_again(asker, row, answer, how, now_s)
             query = self._read(request_der, standing)
             issuer_id = query.issuer_id
             row = self._entitled_row(asker, issuer_id, standing, now_s)
-            # Written in another way than most write it, what is asked may be known all the same.
-            answer = None if query.key == request_der else self._known(query.key, standing, now_s)
-            if answer is not None:
-                if now_s >= answer.refresh_s:
-                    answer = self._refreshed(query, answer, now_s)
-                return self._give_again(asker, row, answer, how, now_s)
-            if query.request.cacheable or self._nonces.take(
+            if not query.request.cacheable and not self._nonces.take(
                 asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s
             ):
-                made = self._make(query, now_s)
-            else:
-                made = self._without_nonce(query, standing, now_s)
-            if isinstance(made, Flight):
-                return made
-            # Signing takes its time, and releases the interpreter's lock: ask again who is asking.
-            return self._give_made(peer, made, how)
+                # What is given in place of an answer of its own must not be known by these octets.
+                query, how = self._without_nonce(query), how._replace(message=None)
+            # Written in another way than most write it, what is asked may be known all the same.
+            answer = None if query.key == request_der else self._known(query.key, standing, now_s)
+            if answer is None:
+                return self._make(query, now_s)
+            if now_s >= answer.refresh_s:
+                flight = self._refresh(query, now_s)
+                if flight is not None:
+                    return flight
+            return self._give_again(asker, row, answer, how, now_s)
         except CertStatusError as exc:
             return self._refuse(exc, peer, issuer_id, how, now_s)
         except Exception as exc:
             return self._broken(exc, how, now_s)
 
-    def provide(self, peer: Peer, result: Answer | CertStatusError, how: How) -> bytes | None:
+    def provide(
+        self, peer: Peer, result: Answer | CertStatusError, how: How, now_ms: int, monotonic_s: float
+    ) -> bytes | None:
         """Return the HTTP answer for what a flight brought; None if it is outdated: ask again."""
-        now_ms = self._now_ms()
+        now_s = now_ms // 1000
         if isinstance(result, CertStatusError):
-            return self._refuse(result, peer, 0, how, now_ms // 1000)
+            return self._refuse(result, peer, 0, how, now_s)
         standing = self._follower.standing
-        if result.mark != standing.mark and not self._is_still_true(result, standing):
+        if now_s >= result.expires_s or (
+            result.mark != standing.mark and not self._is_still_true(result, standing)
+        ):
             return None
         try:
-            return self._give_made(peer, result, how)
+            # It took time to make: fresh and entitled are asked again.
+            asker = self._admit(peer, standing, now_ms, monotonic_s)
+            row = self._entitled_row(asker, result.issuer_id, standing, now_s)
+            return self._give(asker, row, result, how, now_s)
         except CertStatusError as exc:
-            return self._refuse(exc, peer, result.issuer_id, how, now_ms // 1000)
+            return self._refuse(exc, peer, result.issuer_id, how, now_s)
         except Exception as exc:
-            return self._broken(exc, how, now_ms // 1000)
+            return self._broken(exc, how, now_s)
 
     def refuse(self, peer: Peer, error: CertStatusError, how: How, now_s: int) -> bytes:
         """Return the HTTP answer that says *error* as an OCSP response, counted as a refusal."""
@@ -322,16 +316,17 @@ class AnswerPath:
     def limit(self, limits: Limits) -> None:
         """Go by other limits from here on; what was kept under the old ones is asked anew."""
         if limits.certificates_max < self.limits.certificates_max:
-            self._memo = GenerationCache(self._memo.bytes_max)
-            self._answers = GenerationCache(self._answers.bytes_max)
+            self._memo.forget()
+            self._answers.forget()
         self.limits = limits
+
+    def hurry(self) -> None:
+        """Land now what a fast key has to sign, as far as a turn has time for it."""
+        self._desk.hurry()
 
     def let_go(self) -> None:
         """Forget what was made out of an index that is no longer served; called once a second."""
-        standing = self._follower.standing
-        for issuer_id, terms in list(self._terms_of.items()):
-            if terms.moment.standing is not standing:
-                del self._terms_of[issuer_id]
+        self._terms.let_go(self._follower.standing)
 
     # --- steps ---------------------------------------------------------------------------------------
 
@@ -355,7 +350,7 @@ class AnswerPath:
         is_usual = request is not None
         if request is None:
             request = parse_request(request_der, self.limits.certificates_max)
-        issuer_id = _issuer_of(request, standing.access).issuer.issuer_id
+        issuer_id = issuer_of(request, standing.access).issuer.issuer_id
         # Only now: a CertID by a hash function that is not served cannot be written, and has no issuer.
         if request.cacheable and not is_usual:
             key = shared_key(request)
@@ -378,18 +373,19 @@ class AnswerPath:
             return None
         return answer
 
-    def _refreshed(self, query: Query, answer: Answer, now_s: int) -> Answer:
-        """Return a newer answer if one can be made at once, else *answer*, and have one made."""
+    def _refresh(self, query: Query, now_s: int) -> Flight | None:
+        """Have a newer answer made; return its flight if it is worth waiting for, None if the old one is."""
         try:
-            made = self._make(query, now_s)
+            is_near = self._desk.is_near
+            flight = self._make(query, now_s)
         except CertStatusError as exc:
             # The old one holds until it expires; until then there is time for what is missing to return.
             self._note(f"not refreshed: {exc.outcome}")
-            return answer
-        return answer if isinstance(made, Flight) else made
+            return None
+        return flight if flight.is_here and is_near else None
 
-    def _without_nonce(self, query: Query, standing: Standing, now_s: int) -> Answer | Flight:
-        """Return the answer that others share, for a verifier that has had its signatures for itself alone.
+    def _without_nonce(self, query: Query) -> Query:
+        """Return what others ask too, for a verifier that has had its signatures for itself alone.
 
         Raises: NonceBudgetSpent — the policy is to have it wait.
         """
@@ -397,11 +393,7 @@ class AnswerPath:
             raise NonceBudgetSpent("more nonces and signed requests than one verifier may send")
         self._note("nonce_ignored")
         request = query.request._replace(nonce=None, signed=False)
-        query = Query(shared_key(request), request, query.issuer_id)
-        answer = self._known(query.key, standing, now_s)
-        if answer is None:
-            return self._make(query, now_s)
-        return answer if now_s < answer.refresh_s else self._refreshed(query, answer, now_s)
+        return Query(shared_key(request), request, query.issuer_id)
 
     def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
         """Say whether what *answer* says still holds under *standing*, and mark it so."""
@@ -426,60 +418,69 @@ class AnswerPath:
 
     # --- signing -------------------------------------------------------------------------------------
 
-    def _make(self, query: Query, now_s: int) -> Answer | Flight:
-        """Sign now if the key is fast and there is time, else join or begin a flight."""
+    def _make(self, query: Query, now_s: int) -> Flight:
+        """Join or begin the flight that makes the answer.
+
+        Raises: Overloaded, SignerUnavailable, NotAuthoritative, StaleForeignCRL — none begins.
+        """
         standing = self._follower.standing
-        fast = self._terms(query, standing, now_s).fast
-        if fast and self._desk.has_time():
-            return self._sign_here(query)
-        cacheable = query.request.cacheable
+        key, request, issuer_id = query
+        fast = self._terms.of(request, issuer_id, self.signers, standing, now_s).fast
+        cacheable = request.cacheable
         if cacheable:
-            flight = self._flights.get(query.key)
+            flight = self._flights.get(key)
             # One that has looked up already may be joined only if nothing has changed since.
             if flight is not None and (flight.draft is None or flight.draft.mark == standing.mark):
                 return flight
-        flight = Flight(query)
+        flight = Flight(query, is_here=fast)
         if fast:
-            self._desk.wait_in_line(lambda: self._fly_here(flight))
+            self._desk.wait_in_line(flight)
         else:
             self._fly_on_thread(flight)
         if cacheable:
-            self._flights[query.key] = flight
+            self._flights[key] = flight
         return flight
 
-    def _sign_here(self, query: Query) -> Answer:
+    def _fly_here(self, flights: list[Flight]) -> None:
+        """Land a lot: draft each, sign all, look each up again; what holds no more is made again."""
         for _ in range(_SIGNED_AGAIN_MAX):
-            draft = self._draft(query)
-            if self._finish(query, draft, self._desk.sign(draft.signer, draft.tbs)):
-                return draft
-        raise Overloaded("the status changed again and again while it was signed")
-
-    def _fly_here(self, flight: Flight) -> None:
-        try:
-            self._land(flight, self._sign_here(flight.query))
-        except CertStatusError as exc:
-            self._land(flight, exc)
-        except Exception as exc:
-            self._crash(flight, exc)
+            drafts = self._draft_lot(flights)
+            signatures = self._desk.sign_lot([(draft.signer, draft.tbs) for _, draft in drafts])
+            now_s = self._now_ms() // 1000
+            flights = []
+            for (flight, draft), signature in zip(drafts, signatures, strict=True):
+                try:
+                    if signature is None:
+                        raise SignerUnavailable(f"issuer {draft.issuer_id}: the key did not sign")
+                    if self._finish(flight.query, draft, signature, now_s):
+                        self._land(flight, draft)
+                    else:
+                        flights.append(flight)
+                except Exception as exc:
+                    self._fail(flight, exc)
+            if not flights:
+                return
+        for flight in flights:
+            self._fail(flight, Overloaded("the status changed again and again while it was signed"))
 
     def _fly_on_thread(self, flight: Flight, attempts: int = _SIGNED_AGAIN_MAX) -> None:
         """Raises: Overloaded, SignerUnavailable, NotAuthoritative — the flight does not begin."""
-        draft = self._draft(flight.query)
+        now_s = self._now_ms() // 1000
+        with self._follower.settled:
+            draft = self._draft(flight.query, self._follower.standing, now_s)
 
         def signed(signature: bytes | None) -> None:
             try:
                 if signature is None:
                     raise SignerUnavailable(f"issuer {draft.issuer_id}: the key did not sign")
-                if self._finish(flight.query, draft, signature):
+                if self._finish(flight.query, draft, signature, self._now_ms() // 1000):
                     self._land(flight, draft)
                 elif attempts > 1:
                     self._fly_on_thread(flight, attempts - 1)
                 else:
                     raise Overloaded("the status changed again and again while it was signed")
-            except CertStatusError as exc:
-                self._land(flight, exc)
             except Exception as exc:
-                self._crash(flight, exc)
+                self._fail(flight, exc)
 
         self._desk.sign_on_thread(draft.signer, draft.tbs, signed)
         flight.draft = draft
@@ -496,92 +497,90 @@ class AnswerPath:
                 # One connection's trouble must not keep the others waiting.
                 log.exception("an answer could not be delivered")
 
-    def _crash(self, flight: Flight, exc: Exception) -> None:
-        log.error("signing for issuer %d", flight.query.issuer_id, exc_info=exc)
-        self._land(flight, CertStatusError(type(exc).__name__))
+    def _fail(self, flight: Flight, exc: Exception) -> None:
+        """Land what there is in place of an answer: the one before while it holds, else the error."""
+        if isinstance(exc, CertStatusError):
+            error = exc
+        else:
+            log.error("signing for issuer %d", flight.query.issuer_id, exc_info=exc)
+            error = CertStatusError(type(exc).__name__)
+        before = self._known(flight.query.key, self._follower.standing, self._now_ms() // 1000)
+        if before is not None:
+            self._note(f"not refreshed: {error.outcome}")
+        self._land(flight, error if before is None else before)
 
-    def _signer(self, request: OCSPRequest, served: ServedIssuer, now_s: int) -> Signer:
-        """Return who signs: by the client's preference, if it has one; else, of those it would have to
-        know, by what the CA itself signs its CRLs with; else by our default (RFC 6960 §4.4.7.2)."""
-        issuer = served.issuer
-        wanted = () if request.preferred is None else (*request.preferred, *served.crl_algorithms)
-        signer = self.signers.current(issuer, now_s, wanted)
-        if signer is None:
-            raise SignerUnavailable(f"issuer {issuer.issuer_id}: no responder certificate is valid now")
-        return signer
+    def _draft_lot(self, flights: Iterable[Flight]) -> list[tuple[Flight, Answer]]:
+        """Draft for each what is to be signed, all out of one standing; land those that come to nothing.
 
-    def _terms(self, query: Query, standing: Standing, now_s: int) -> _Terms:
-        """Return the terms on which *query* is answered out of *standing*; most second after second the same.
-
-        Raises: NotAuthoritative, SignerUnavailable, StaleForeignCRL.
+        A slow key may have come in the place of a fast one meanwhile: what it is to sign goes to a thread.
         """
-        _, request, issuer_id = query
-        terms = self._terms_of.get(issuer_id)
-        if (
-            terms is not None
-            and terms.moment.standing is standing
-            and terms.moment.now_s == now_s
-            and terms.signers is self.signers
-            and request.preferred is None
-        ):
-            return terms
-        served = standing.access.by_id.get(issuer_id)
-        if served is None:
-            raise NotAuthoritative(f"issuer {issuer_id} is gone")
-        signer = self._signer(request, served, now_s)
-        this_update_s, until_s = _known_span(served, standing, now_s)
-        produced_at_s = max(now_s, this_update_s)
-        terms = _Terms(
-            signers=self.signers,
-            served=served,
-            signer=signer,
-            fast=is_fast(signer),
-            moment=Moment(now_s, produced_at_s, standing),
-            this_update_s=this_update_s,
-            until_s=min(until_s, signer.not_after_s),
-            start_der=encode_response_start(signer.responder_key_hash, produced_at_s),
-        )
-        if request.preferred is None:
-            self._terms_of[issuer_id] = terms
-        return terms
-
-    def _draft(self, query: Query) -> Answer:
-        """Look everything up and write what is to be signed."""
-        _, request, issuer_id = query
-        cert_ids = request.cert_ids
         now_s = self._now_ms() // 1000
-        # Nearly every request asks about one; where it is written out for one, it costs 6 µs less in all.
-        is_one = len(cert_ids) == 1
-        certificates = (
-            [fingerprint(cert_ids[0].serial, self._index_key)]
-            if is_one
-            else _fingerprints(cert_ids, self._index_key)
-        )
+        drafts: list[tuple[Flight, Answer]] = []
+        slow: list[Flight] = []
+        failed: list[tuple[Flight, Exception]] = []
         # The lock binds rows and time together: at thisUpdate the rows were exactly these.
         with self._follower.settled:
             standing = self._follower.standing
-            terms = self._terms(query, standing, now_s)
-            _, served, signer, _, moment, this_update_s, until_s, start_der = terms
-            view = standing.view
-            found = (
-                [look_up(view, served, certificates[0])]
-                if is_one
-                else _look_up_all(view, served, certificates)
-            )
-        if is_one:
-            statuses = [say(served, cert_ids[0].serial, found[0], moment)]
-            _, kind, validity_s, expires_s, _, never_issued = statuses[0]
-            kinds = [kind]
-        else:
-            statuses, kinds, validity_s, expires_s, never_issued = _say_all(served, cert_ids, found, moment)
+            for flight in flights:
+                try:
+                    draft = flight.draft = self._draft(flight.query, standing, now_s)
+                    if is_fast(draft.signer):
+                        drafts.append((flight, draft))
+                    else:
+                        slow.append(flight)
+                except Exception as exc:
+                    failed.append((flight, exc))
+        for flight in slow:
+            flight.is_here = False
+            try:
+                self._fly_on_thread(flight)
+            except Exception as exc:
+                failed.append((flight, exc))
+        # Landing calls whoever waits, which has no business under the lock.
+        for flight, error in failed:
+            self._fail(flight, error)
+        return drafts
+
+    def _draft(self, query: Query, standing: Standing, now_s: int) -> Answer:
+        """Look everything up and write what is to be signed; called while *standing* is settled."""
+        _, request, issuer_id = query
+        cert_ids = request.cert_ids
+        terms = self._terms.of(request, issuer_id, self.signers, standing, now_s)
+        served, moment, view = terms.served, terms.moment, standing.view
         known_s = standing.time_ms // 1000
-        next_update_s = min(known_s + validity_s, until_s)
+        draft = Answer()
+        certificates: tuple[bytes, ...]
+        found: tuple[Found, ...]
+        statuses: tuple[Status, ...]
+        kinds: tuple[int, ...]
+        # Nearly every request asks about one; where it is written out for one, it costs 6 µs less in all.
+        if len(cert_ids) == 1:
+            cert_id = cert_ids[0]
+            certificate = fingerprint(cert_id.serial, self._index_key)
+            row = look_up(view, served, certificate)
+            certificates, found = (certificate,), (row,)
+            status = say(served, cert_id.serial, row, moment)
+            statuses, kinds = (status,), (status.kind,)
+            status_der, _, validity_s, expires_s, extensions, never_issued = status
+            is_plain_good = status_der is GOOD_DER and not extensions and not served.issuer.both_hashes
+        else:
+            certificates = tuple([fingerprint(cert_id.serial, self._index_key) for cert_id in cert_ids])
+            found = tuple([look_up(view, served, certificate) for certificate in certificates])
+            statuses, kinds, validity_s, expires_s, never_issued = _say_all(served, cert_ids, found, moment)
+            is_plain_good = False
+        next_update_s = min(known_s + validity_s, terms.until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        singles_der = _singles(request, served, statuses, encode_updates(this_update_s, next_update_s))
-        draft = Answer()
-        draft.tbs = join_response_data(start_der, singles_der, request.nonce, extended_revoke=never_issued)
-        draft.served, draft.signer, draft.issuer_id = served, signer, issuer_id
+        if is_plain_good and next_update_s == terms.good_until_s:
+            draft.tbs = terms.good(encode_cert_id(*cert_ids[0]), request.nonce)
+        else:
+            singles_der = _singles(
+                request, served, statuses, encode_updates(terms.this_update_s, next_update_s)
+            )
+            draft.tbs = join_response_data(
+                terms.start_der, singles_der, request.nonce, extended_revoke=never_issued
+            )
+        draft.served, draft.signer, draft.issuer_id = served, terms.signer, issuer_id
         draft.seq, draft.mark, draft.era = standing.seq, standing.mark, standing.era
         draft.certificates, draft.found, draft.kinds = certificates, found, kinds
         draft.watched = watched(served, found, certificates)
@@ -592,10 +591,8 @@ class AnswerPath:
         draft.refresh_s = min(refresh_s, expires_s)
         return draft
 
-    def _finish(self, query: Query, draft: Answer, signature: bytes) -> bool:
+    def _finish(self, query: Query, draft: Answer, signature: bytes, now_s: int) -> bool:
         """Make *draft* an answer, kept for others if it may be; False if what it says holds no more."""
-        signer = draft.signer
-        body = signer.frame(draft.tbs, signature)
         with self._follower.settled:
             standing = self._follower.standing
             if standing.mark != draft.mark:
@@ -603,25 +600,19 @@ class AnswerPath:
                 served = standing.access.by_id.get(draft.issuer_id)
                 if served is None or served != draft.served:
                     return False
-                if draft.found != [look_up(view, served, item) for item in draft.certificates]:
-                    return False
-        if self._now_ms() // 1000 >= draft.expires_s:
+                for certificate, row in zip(draft.certificates, draft.found, strict=True):
+                    if look_up(view, served, certificate) != row:
+                        return False
+        if now_s >= draft.expires_s:
             return False
         self._note("signed")
-        draft.signed(body, standing)
-        if query.request.cacheable:
+        draft.signed(signature, standing)
+        # It may have been asked when more certificates were allowed than are now.
+        if query.request.cacheable and len(draft.certificates) <= self.limits.certificates_max:
             self._answers.put(query.key, draft, draft.size + key_bytes(query.key))
         return True
 
     # --- giving --------------------------------------------------------------------------------------
-
-    def _give_made(self, peer: Peer, answer: Answer, how: How) -> bytes:
-        """Give an answer that took time to make: fresh and entitled are asked again."""
-        now_ms = self._now_ms()
-        standing = self._follower.standing
-        asker = self._admit(peer, standing, now_ms, self._monotonic_s())
-        row = self._entitled_row(asker, answer.issuer_id, standing, now_ms // 1000)
-        return self._give(asker, row, answer, how, now_ms // 1000)
 
     def _give_again(self, asker: Asker, row: int, answer: Answer, how: How, now_s: int) -> bytes:
         """Give an answer that others were given, and keep it for whoever asks it byte for byte."""
@@ -643,18 +634,28 @@ class AnswerPath:
         """Count, then write."""
         cells = asker.cells
         end = wire.END if how.keep_alive else wire.CLOSE_END
-        head, body = answer.head, answer.body
+        start, own_der, signer_der = answer.start, answer.own_der, answer.signer_der
         if how.if_none_match is not None and _has_it(answer, how.if_none_match):
             cells[row + Provision.OCSP_NOT_MODIFIED] += 1
-            head, body = answer.not_modified_head(), b""
+            start, own_der, signer_der = wire.not_modified_start(answer.last_modified_s), b"", b""
         elif how.head_only:
             cells[row + Provision.OCSP_HEAD] += 1
-            body = b""
+            own_der = signer_der = b""
         else:
             for kind in answer.kinds:
                 cells[row + kind] += 1
         return b"".join(
-            (head, wire.seconds(answer.refresh_s - now_s), answer.middle, wire.http_date(now_s), end, body)
+            (
+                start,
+                answer.etag,
+                answer.tag_end,
+                wire.seconds(answer.refresh_s - now_s),
+                answer.middle,
+                wire.http_date(now_s),
+                end,
+                own_der,
+                signer_der,
+            )
         )
 
     # --- refusing ------------------------------------------------------------------------------------
@@ -706,66 +707,25 @@ class AnswerPath:
         }
 
 
-def _issuer_of(request: OCSPRequest, access: Access) -> ServedIssuer:
-    """Return the one issuer of all certificates asked about.
-
-    One answer has one signer, and a CA's delegate may speak for no other CA (RFC 6960 §4.2.2.2).
-    Raises: NotAuthoritative — none of ours, or more than one.
-    """
-    by_hash = access.by_hash
-    cert_ids = request.cert_ids
-    served = by_hash.get(cert_ids[0].issuer_hash)
-    if served is None:
-        raise NotAuthoritative("an issuer we do not answer for")
-    for cert_id in cert_ids[1:]:
-        if by_hash.get(cert_id.issuer_hash) is not served:
-            raise NotAuthoritative("certificates of several issuers in one request")
-    return served
-
-
-def _known_span(served: ServedIssuer, standing: Standing, now_s: int) -> tuple[int, int]:
-    """Return when the issuer's statuses were last known to be right, and until when they may be given.
-
-    What a CA revokes elsewhere is known as of its newest CRL and until that CRL's end.
-    Raises: StaleForeignCRL — that is over.
-    """
-    known_s = standing.time_ms // 1000
-    foreign_crl = served.issuer.foreign_crl
-    if foreign_crl is None:
-        return known_s, known_s + _FOR_EVER_S
-    this_update_s, next_update_s = foreign_crl
-    if now_s >= next_update_s:
-        raise StaleForeignCRL(
-            f"{served.issuer.path}: the newest CRL taken over ended {now_s - next_update_s} s ago"
-        )
-    return min(this_update_s, known_s), next_update_s
-
-
-def _fingerprints(cert_ids: Iterable[CertID], index_key: bytes) -> list[bytes]:
-    return [fingerprint(cert_id.serial, index_key) for cert_id in cert_ids]
-
-
-def _look_up_all(view: View, served: ServedIssuer, certificates: Iterable[bytes]) -> list[Found]:
-    return [look_up(view, served, certificate) for certificate in certificates]
-
-
 def _say_all(
     served: ServedIssuer, cert_ids: Iterable[CertID], found: Iterable[Found], moment: Moment
-) -> tuple[list[Status], list[int], int, int, bool]:
+) -> tuple[tuple[Status, ...], tuple[int, ...], int, int, bool]:
     """Return what is said of several, their kinds, and validity, end and oddity of the whole."""
-    statuses = [
-        say(served, cert_id.serial, item, moment) for cert_id, item in zip(cert_ids, found, strict=True)
-    ]
+    statuses = tuple(
+        [say(served, cert_id.serial, item, moment) for cert_id, item in zip(cert_ids, found, strict=True)]
+    )
     return (
         statuses,
-        [status.kind for status in statuses],
+        tuple([status.kind for status in statuses]),
         min(status.validity_s for status in statuses),
         min(status.until_s for status in statuses),
         any(status.never_issued for status in statuses),
     )
 
 
-def _singles(request: OCSPRequest, served: ServedIssuer, statuses: list[Status], updates_der: bytes) -> bytes:
+def _singles(
+    request: OCSPRequest, served: ServedIssuer, statuses: tuple[Status, ...], updates_der: bytes
+) -> bytes:
     """Return a SingleResponse for every certificate, and its SHA-256 twin where the policy says so."""
     both = served.issuer.both_hashes
     if len(statuses) == 1 and not both:

@@ -64,27 +64,31 @@ class Answer:
     issuer_id, kinds         where it is counted: one column for every certificate asked about
     signer, tbs              who is to sign what; tbs is let go once that is done
     refresh_s, expires_s     POSIX seconds: sign anew from here on; never give from here on
-    head, body, middle       of the HTTP answer, in whose gaps times go; there once it is signed
+    start, etag, tag_end, middle   of the HTTP head, in whose gaps times go; all but the tag are shared
+    own_der, signer_der      the OCSP response: what is its own, and the certificates that all of a signer
+                             share; there once it is signed
     """
 
     __slots__ = (
-        "body",
         "certificates",
         "era",
         "etag",
         "expires_s",
         "found",
-        "head",
         "issuer_id",
         "kinds",
         "last_modified_s",
         "mark",
         "middle",
         "next_update_s",
+        "own_der",
         "refresh_s",
         "seq",
         "served",
         "signer",
+        "signer_der",
+        "start",
+        "tag_end",
         "tbs",
         "watched",
     )
@@ -95,49 +99,52 @@ class Answer:
     seq: int
     mark: int
     era: int
-    certificates: list[bytes]
-    found: list[Found]
-    watched: list[tuple[int, bytes]]
-    kinds: list[int]
+    certificates: tuple[bytes, ...]
+    found: tuple[Found, ...]
+    watched: tuple[tuple[int, bytes], ...]
+    kinds: tuple[int, ...]
     issuer_id: int
     last_modified_s: int
     next_update_s: int
     refresh_s: int
     expires_s: int
 
-    def signed(self, body: bytes, standing: Standing) -> None:
-        """Take the whole OCSP response, found still to hold under *standing*."""
+    def signed(self, signature: bytes, standing: Standing) -> None:
+        """Become a whole answer, found still to hold under *standing*."""
+        frame = self.signer.frame
+        own_der, signer_der = frame.start(self.tbs, signature), frame.end_der
         self.tbs = b""
         self.seq, self.mark, self.era = standing.seq, standing.mark, standing.era
-        self.body = body
-        self.etag = hashlib.sha256(body).hexdigest().encode("ascii")
-        self.head = wire.answer_head(len(body), self._validators())
+        self.own_der, self.signer_der = own_der, signer_der
+        self.etag = hashlib.sha256(own_der + signer_der).hexdigest().encode("ascii")
+        self.start = wire.answer_start(len(own_der) + len(signer_der), self.last_modified_s)
+        self.tag_end = wire.tag_end(self.next_update_s)
         self.middle = wire.PUBLIC if self.served.issuer.access == "public" else wire.PRIVATE
+
+    @property
+    def body(self) -> bytes:
+        """The whole OCSP response."""
+        return self.own_der + self.signer_der
 
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
-        return len(self.body) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
-
-    def not_modified_head(self) -> bytes:
-        """Return the head of the 304 that stands for this answer."""
-        return wire.not_modified_head(self._validators())
-
-    def _validators(self) -> bytes:
-        return wire.validators(self.last_modified_s, self.etag, self.next_update_s)
+        return len(self.own_der) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
 
 
 class Flight:
     """An answer on its way, and everybody who waits for it.
 
+    ``is_here``: it is signed in one of the loop's next turns, not on a thread.
     ``add``: what is called in the loop with the Answer, or with the error there is instead.
     """
 
-    __slots__ = ("draft", "query", "waiting")
+    __slots__ = ("draft", "is_here", "query", "waiting")
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, is_here: bool) -> None:
         self.query = query
+        self.is_here = is_here
         self.draft: Answer | None = None
         self.waiting: list[Callable[[Answer | CertStatusError], None]] = []
 

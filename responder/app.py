@@ -325,7 +325,8 @@ class Application:
             if reply is None:
                 reply = self._path.answer(lane, request_der, how, self._now_ms(), self._monotonic_s())
             else:
-                reply = self._path.provide(lane, await _landing(reply), how)
+                result = await _landing(reply)
+                reply = self._path.provide(lane, result, how, self._now_ms(), self._monotonic_s())
         return WireResponse(reply, how.keep_alive)
 
     def _how(self, request: web.BaseRequest) -> How:

@@ -11,25 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
 from aiohttp import web
 
 from certstatus import clock
 from responder.http_conditions import decide
-from responder.standing import Standing
+from responder.short_answers import short_answer
+from responder.standing import Follows
 from responder.wire import http_date
 
 CONTENT_TYPE = "application/pkix-cert"
 # A further certificate on the same key may take its place.
 AGE_S = 3600
-
-
-class Follows(Protocol):
-    """What is needed of the follower: what the worker believes now."""
-
-    @property
-    def standing(self) -> Standing: ...
 
 
 class CACertificates:
@@ -44,11 +37,11 @@ class CACertificates:
         by_id = self._follower.standing.access.by_id
         if not by_id:
             # Nothing has been heard of any issuer yet.
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE)
+            return short_answer(HTTPStatus.SERVICE_UNAVAILABLE)
         for served in by_id.values():
             if path == f"{served.issuer.path}.cer" and served.issuer.certificates_der:
                 return self._give(request, served.issuer.certificates_der[0])
-        return _plain(HTTPStatus.NOT_FOUND)
+        return short_answer(HTTPStatus.NOT_FOUND)
 
     def _give(self, request: web.BaseRequest, certificate_der: bytes) -> web.Response:
         now_s = self._now_ms() // 1000
@@ -68,7 +61,3 @@ class CACertificates:
         if status != HTTPStatus.OK:
             return web.Response(status=status, headers=headers)
         return web.Response(body=certificate_der, content_type=CONTENT_TYPE, headers=headers)
-
-
-def _plain(status: HTTPStatus) -> web.Response:
-    return web.Response(status=status, text=f"{status.phrase}\n", headers={"Cache-Control": "no-store"})

@@ -25,7 +25,7 @@ import redis
 from certstatus.errors import CertStatusError
 from certstatus.feed_keys import FeedKeys
 from certstatus.issuer_table import Issuer
-from responder.keys import HostKeys, Signer, SignerSet
+from responder.keys import HostKeys, Signer, SignerSet, Unfit
 
 log = logging.getLogger(__name__)
 
@@ -65,25 +65,41 @@ class CertificateRenewal:
         self._algorithms = tuple(algorithms)
         self._key_uri = key_uri
         self._refusals: dict[tuple[int, str], str] = {}
-        self._signers: SignerSet | None = None
+        self._signers = SignerSet()
+        self._is_loaded = False
         self._seen: tuple[tuple[str, int], ...] = ()
 
     def reload(self) -> None:
         """Read the key files again, also those that look as before."""
-        self._signers = None
+        self._is_loaded = False
+
+    @property
+    def unfit(self) -> tuple[Unfit, ...]:
+        """The pairs of files that could not be read when that was last tried."""
+        return self._signers.unfit
 
     def step(
         self, client: redis.Redis, feed_keys: FeedKeys, issuers: list[Issuer], now_s: int
     ) -> list[IssuerStanding]:
         """Ask for what is missing or will be, install what has come; return how it stands.
 
-        Raises: redis.RedisError — Valkey is away; KeyFileError — this host's own files are unfit.
+        Raises: redis.RedisError — Valkey is away; KeyFileError — this host's own files are unfit, said
+                after all issuers have been seen to that this does not hinder.
         """
-        # Somebody may have installed or adopted one by hand.
+        # Somebody may have installed or adopted one by hand; and what could not be read may be mended
+        # without a sign of it.
         seen = self._keys.look()
-        if seen != self._seen:
-            self._signers, self._seen = None, seen
-        return [self._see_to(client, feed_keys, issuer, now_s) for issuer in issuers]
+        if seen != self._seen or self.unfit:
+            self._is_loaded, self._seen = False, seen
+        standing, troubles = [], []
+        for issuer in issuers:
+            try:
+                standing.append(self._see_to(client, feed_keys, issuer, now_s))
+            except CertStatusError as exc:
+                troubles.append(exc)
+        if troubles:
+            raise troubles[0]
+        return standing
 
     def standing(self, issuers: list[Issuer], now_s: int) -> list[IssuerStanding]:
         """Return how it stands without asking anybody."""
@@ -125,7 +141,7 @@ class CertificateRenewal:
             self._note_refusal(issuer, algorithm, str(exc))
             self._keys.forget(issuer.issuer_id, algorithm)
             return
-        self._signers = None
+        self._is_loaded = False
         self._refusals.pop((issuer.issuer_id, algorithm), None)
         log.info("%s: responder certificate %s installed", issuer.path, signer.serial)
 
@@ -135,8 +151,9 @@ class CertificateRenewal:
             self._refusals[issuer.issuer_id, algorithm] = text
 
     def _loaded(self) -> SignerSet:
-        if self._signers is None:
-            self._signers = self._keys.load(self._algorithms[0])
+        if not self._is_loaded:
+            self._signers = self._keys.load(self._algorithms[0], self._signers)
+            self._is_loaded = True
         return self._signers
 
     def _signer(self, issuer: Issuer, algorithm: str, now_s: int) -> Signer | None:

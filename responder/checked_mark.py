@@ -20,9 +20,9 @@ import stat
 from pathlib import Path
 
 from certstatus.durable import write_durable
+from certstatus.processes import boot_id
 
 MARK_SUFFIX = ".checked"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def identity(descriptor: int) -> tuple[int, ...]:
@@ -61,9 +61,7 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def _content(descriptor: int, manifest_sha256: bytes) -> bytes:
-    try:
-        boot = _BOOT_ID.read_text().strip()
-    except OSError:
+    if not (boot := boot_id()):
         return b""
     parts = {
         "boot": boot,

@@ -123,7 +123,11 @@ def _acknowledged(
         return {}
     names = [reading.file_uuid for reading in readings]
     values: Any = client.hmget(keys.provisions_done(host), names)
-    return {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+    return {
+        name: value.decode(errors="replace")
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    }
 
 
 def cells_digest(reading: CounterReading) -> str:

@@ -3,40 +3,43 @@
 ::
 
     fresh? ─▶ which file ─▶ entitled? ─▶ applied so far? ─▶ is it that file? ─▶ conditions ─▶ bytes, counted
-     503        404           403            503               503              304 412 416
+     503      404, 410        403            503               503              304 412 416
 
 A file is served only if the catalogue under a verified beat names it, its size and SHA-256 are
 those named there, and this worker has applied everything the CRL was cut after: so CRL and OCSP never
-contradict each other.  The hash is taken once per file and off the loop.
+contradict each other.  A complete CRL that is listed no longer comes, by its number, from the archive
+(``archived_crls``) as long as it is retained.
 
 Counting: a transfer counts when its last bytes go out, as what it then is (complete, delta or
 partial); one that is broken off before counts as aborted.
-Knows: names, checks, headers, the transfer.  Does not know: how CRLs are made or fetched
-(publisher, host agent); conditions and ranges (``http_conditions``).
+Knows: names, headers, the transfer.  Does not know: how CRLs are made or fetched (publisher,
+``fetch_crls``), which of them are here (``held_crls``), whether one is what it must be
+(``checked_crls``); conditions and ranges (``http_conditions``).
 Source: RFC 5280 §4.2.1.13, §5.2.4; RFC 2585 §4.2; RFC 9110, 9111; Act arts. 17, 18, 36, 37, 40.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-from collections import Counter, OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
 from certstatus import clock
 from certstatus.counters import Provision
-from certstatus.crl_catalogue import DELTA, CatalogueEntry
-from certstatus.errors import CountersUnavailable
+from certstatus.crl_catalogue import DELTA, CatalogueEntry, EndedScope
+from certstatus.errors import ArchiveDamaged, CountersUnavailable
+from responder.archived_crls import ArchivedCRLs, Located, issuer_named
 from responder.asker import Askers
+from responder.checked_crls import CheckedCRLs, OpenedCRL
 from responder.http_conditions import Decision, decide
-from responder.standing import Standing
+from responder.pace import Pace
+from responder.short_answers import come_later, short_answer
+from responder.standing import Follows, Standing
 from responder.wire import http_date
 
 log = logging.getLogger(__name__)
@@ -45,32 +48,16 @@ CONTENT_TYPE = "application/pkix-crl"
 CHUNK_BYTES = 256 * 1024
 # The last piece, which is counted before it is written: all that may still lie with us by then.
 LAST_BYTES_MAX = 16 * 1024
-RETRY_AFTER_S = 2
-_CHECKED_MAX = 4096
-_HASH_BLOCK = 1 << 20
-
-
-class Follows(Protocol):
-    """What is needed of the follower: what the worker believes now."""
-
-    @property
-    def standing(self) -> Standing: ...
-
-
-class _Identity(NamedTuple):
-    """Which bytes a file holds, as far as that can be told without reading them."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
+# Requests begun and pieces written in one turn of the loop: one takes 0.1 to 0.3 ms.
+_PIECES_PER_TURN = 8
+_AGE_S_MAX = 365 * 86_400
 
 
 class CRLFiles:
     """One worker's CRL service.
 
     *askers* must be made for the kind "crl"; *write_time_s* bounds how long a reader may take to
-    accept ``CHUNK_BYTES``.
+    accept ``CHUNK_BYTES``; *archive*: the folder of the archive, by default one in *folder*.
     """
 
     def __init__(
@@ -81,76 +68,95 @@ class CRLFiles:
         write_time_s: float,
         now_ms: Callable[[], int] = clock.now_ms,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
+        archive: Path | None = None,
     ) -> None:
         # Fixed.
-        self._folder = folder
+        self._crls = CheckedCRLs(folder)
+        self._archive = ArchivedCRLs(folder / "archive" if archive is None else archive)
         self._follower = follower
         self._askers = askers
         self._write_time_s = write_time_s
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
-        # Of the catalogue that was looked at last.
-        self._catalogue: tuple[CatalogueEntry, ...] = ()
-        self._by_path: dict[str, CatalogueEntry] = {}
-        # How many CRLs, current or not, a name has had with the same thisUpdate.
-        self._dated: Counter[tuple[str, int]] = Counter()
-        # Files whose hash was right, least recently used first; and those being hashed.
-        self._checked: OrderedDict[tuple[str, str], _Identity] = OrderedDict()
-        self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        self._pace = Pace(_PIECES_PER_TURN)
 
     async def serve(self, request: web.BaseRequest, path: str, who: str) -> web.StreamResponse:
         """Answer a request for ``/crl/<path>`` from the address *who*."""
         if request.method not in ("GET", "HEAD"):
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
+            return short_answer(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
+        await self._pace.wait()
         try:
             return await self._answer(request, path, who)
         except CountersUnavailable as exc:
             log.error("%s", exc)
-            return _later()
+            return come_later()
 
     async def _answer(self, request: web.BaseRequest, path: str, who: str) -> web.StreamResponse:
         """Answer a GET or HEAD.  Raises: CountersUnavailable — before anything was sent."""
         standing = self._follower.standing
         now_ms = self._now_ms()
-        if not standing.is_fresh(now_ms, self._monotonic_s()):
-            return _later()
-        entry = self._find(standing, path)
+        if not standing.is_fresh(now_ms, self._monotonic_s()) or not standing.catalogue.is_known:
+            return come_later()
+        entry = standing.catalogue.find(path)
+        awaited = standing.catalogue.awaited(path) if entry is None else None
+        named = entry or awaited
+        issuer_id = _issuer_of(standing, path) if named is None else named.issuer_id
+        if issuer_id is None:
+            return short_answer(HTTPStatus.NOT_FOUND)
+        if not self._is_entitled(who, issuer_id, standing, now_ms // 1000):
+            return self._refuse(who, issuer_id, standing, now_ms // 1000)
+        if awaited is not None:
+            # Published, and its file is on its way to this host.
+            return come_later()
+        place: tuple[Path, int] | None = None
         if entry is None:
-            return _plain(HTTPStatus.NOT_FOUND)
-        if not self._is_entitled(who, entry, standing, now_ms // 1000):
-            return self._refuse(who, entry, standing, now_ms // 1000)
+            # Only for who may have it: looking costs more than a name in a dictionary.
+            try:
+                located = await self._archived(standing, path)
+            except ArchiveDamaged as exc:
+                log.error("CRL %s: %s", path, exc)
+                return come_later()
+            except FileNotFoundError:
+                # Other hosts may have it, whatever became of its scope.
+                return short_answer(HTTPStatus.NOT_FOUND)
+            if located is None:
+                # Of a scope that has ended there is none any more, nor will there be.
+                is_over = _ended(standing, path) is not None
+                return short_answer(HTTPStatus.GONE if is_over else HTTPStatus.NOT_FOUND)
+            entry, place = located.entry, (located.pack, located.offset)
         if entry.seq > standing.seq:
-            return _later()
-        descriptor = await self._open(entry)
-        if descriptor is None:
-            return _later()
+            return come_later()
+        opened = await self._crls.open(entry, place)
+        if opened is None:
+            return come_later()
         try:
-            return await self._transfer(request, who, entry, path, descriptor)
+            # Dates stand still while the clock catches up with where it was set back from.
+            is_dated = path == entry.file or standing.catalogue.has_date_of_its_own(entry)
+            return await self._transfer(request, who, entry, path, opened, is_dated)
         finally:
-            os.close(descriptor)
+            os.close(opened.descriptor)
 
     # --- which, and who ----------------------------------------------------------------------------
 
-    def _find(self, standing: Standing, path: str) -> CatalogueEntry | None:
-        if standing.catalogue is not self._catalogue:
-            self._catalogue = standing.catalogue
-            self._by_path = {entry.file: entry for entry in standing.catalogue}
-            self._by_path |= {entry.name: entry for entry in standing.catalogue if entry.current}
-            self._dated = Counter((entry.name, entry.this_update_s) for entry in standing.catalogue)
-        return self._by_path.get(path)
+    async def _archived(self, standing: Standing, path: str) -> Located | None:
+        """Return the CRL from the archive; raises as ``ArchivedCRLs.find``."""
+        issuer = issuer_named(standing, path)
+        if issuer is None or standing.archive is None:
+            return None
+        return await self._archive.find(standing.archive, issuer, path)
 
-    def _is_entitled(self, who: str, entry: CatalogueEntry, standing: Standing, now_s: int) -> bool:
+    def _is_entitled(self, who: str, issuer_id: int, standing: Standing, now_s: int) -> bool:
         asker = self._askers.find(who, standing, now_s)
-        return entry.issuer_id in asker.entitled
+        return issuer_id in asker.entitled
 
-    def _refuse(self, who: str, entry: CatalogueEntry, standing: Standing, now_s: int) -> web.Response:
+    def _refuse(self, who: str, issuer_id: int, standing: Standing, now_s: int) -> web.Response:
         try:
             asker = self._askers.find(who, standing, now_s)
-            self._askers.refuse(asker, Provision.REFUSED_CRL, entry.issuer_id, standing, now_s)
+            self._askers.refuse(asker, Provision.REFUSED_CRL, issuer_id, standing, now_s)
         except CountersUnavailable as exc:
             # A refusal gives nothing away, so it may go out uncounted.
             log.warning("%s", exc)
-        return _plain(HTTPStatus.FORBIDDEN)
+        return short_answer(HTTPStatus.FORBIDDEN)
 
     def _count(self, who: str, entry: CatalogueEntry, kind: Provision) -> bool:
         """Count one provision as of now; say whether the asker is (still) entitled to it.
@@ -174,48 +180,18 @@ class CRLFiles:
         row = self._askers.row(asker, entry.issuer_id, standing, now_s)
         return None if row is None else (asker.cells, row)
 
-    # --- is it that file ---------------------------------------------------------------------------
-
-    async def _open(self, entry: CatalogueEntry) -> int | None:
-        """Return a descriptor of the file if its bytes are those the catalogue names, else None."""
-        key = (entry.file, entry.sha256)
-        try:
-            descriptor = os.open(self._folder / entry.file, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            log.warning("CRL %s: %s", entry.file, exc.strerror)
-            return None
-        identity = _identity(descriptor)
-        if self._checked.get(key) != identity and not await self._check(entry, key, descriptor, identity):
-            os.close(descriptor)
-            return None
-        self._checked[key] = identity
-        self._checked.move_to_end(key)
-        if len(self._checked) > _CHECKED_MAX:
-            self._checked.popitem(last=False)
-        return descriptor
-
-    async def _check(
-        self, entry: CatalogueEntry, key: tuple[str, str], descriptor: int, identity: _Identity
-    ) -> bool:
-        if identity.size != entry.size:
-            log.error("CRL %s: %d bytes, the catalogue says %d", entry.file, identity.size, entry.size)
-            return False
-        task = self._checking.get(key)
-        if task is None:
-            # A descriptor of its own: this request may be gone before the file is read.
-            task = asyncio.create_task(_has_hash(os.dup(descriptor), entry.sha256))
-            self._checking[key] = task
-            task.add_done_callback(lambda _done: self._checking.pop(key, None))
-        is_right = await asyncio.shield(task)
-        if not is_right:
-            log.error("CRL %s: its SHA-256 is not the one in the catalogue", entry.file)
-        return is_right
-
     # --- the transfer ------------------------------------------------------------------------------
 
     async def _transfer(
-        self, request: web.BaseRequest, who: str, entry: CatalogueEntry, path: str, descriptor: int
+        self,
+        request: web.BaseRequest,
+        who: str,
+        entry: CatalogueEntry,
+        path: str,
+        opened: OpenedCRL,
+        is_dated: bool,
     ) -> web.StreamResponse:
+        """Answer by the file; *is_dated*: its thisUpdate tells it from the others that *path* has led to."""
         now_s = self._now_ms() // 1000
         headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}
         decision = decide(
@@ -225,8 +201,7 @@ class CRLFiles:
             entry.this_update_s,
             entry.size,
             now_s,
-            # Dates stand still while the clock catches up with where it was set back from.
-            is_date_its_own=path == entry.file or self._dated[entry.name, entry.this_update_s] == 1,
+            is_date_its_own=is_dated,
         )
         public = self._is_public(entry)
         response = web.StreamResponse(
@@ -242,7 +217,7 @@ class CRLFiles:
         kind = Provision.CRL_DELTA if entry.kind == DELTA else Provision.CRL_COMPLETE
         if decision.status == HTTPStatus.PARTIAL_CONTENT:
             kind = Provision.CRL_PARTIAL
-        return await self._send(request, response, who, entry, decision, kind, descriptor)
+        return await self._send(request, response, who, entry, decision, kind, opened)
 
     def _is_public(self, entry: CatalogueEntry) -> bool:
         served = self._follower.standing.access.by_id.get(entry.issuer_id)
@@ -260,7 +235,7 @@ class CRLFiles:
         try:
             await self._drain(request)
             if kind is not None and not self._count(who, entry, kind):
-                return _plain(HTTPStatus.FORBIDDEN)
+                return short_answer(HTTPStatus.FORBIDDEN)
             await response.prepare(request)
             await response.write_eof()
             await self._drain(request)
@@ -285,7 +260,7 @@ class CRLFiles:
         entry: CatalogueEntry,
         decision: Decision,
         kind: Provision,
-        descriptor: int,
+        opened: OpenedCRL,
     ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
         at, end = decision.start, decision.end
@@ -295,9 +270,13 @@ class CRLFiles:
         try:
             while at < end:
                 # From the page cache this takes 20 µs, from a disk it may take anything.
-                chunk = await loop.run_in_executor(None, os.pread, descriptor, _piece(end - at), at)
+                chunk = await loop.run_in_executor(
+                    None, os.pread, opened.descriptor, _piece(end - at), opened.offset + at
+                )
                 if not chunk:
                     raise OSError(f"{entry.file} became shorter while it was sent")
+                # All who fetch what has just been published get along at once else, in one long turn.
+                await self._pace.wait()
                 at += len(chunk)
                 if at >= end:
                     await self._drain(request)
@@ -353,7 +332,8 @@ def _headers(
     if path == entry.name:
         # From then on this name may stand for another CRL.
         until_s = min(until_s, entry.next_issue_s)
-    age_s = max(0, until_s - now_s)
+    # A last CRL has no end, and a year is as long as caches are asked to keep anything.
+    age_s = min(max(0, until_s - now_s), _AGE_S_MAX)
     who = "public" if public else "private"
     headers = {
         "Date": http_date(now_s).decode("ascii"),
@@ -373,29 +353,18 @@ def _headers(
     return headers
 
 
-def _identity(descriptor: int) -> _Identity:
-    found = os.fstat(descriptor)
-    return _Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+def _issuer_of(standing: Standing, path: str) -> int | None:
+    ended = _ended(standing, path)
+    if ended is not None:
+        return ended.issuer_id
+    issuer = issuer_named(standing, path)
+    return None if issuer is None else issuer.issuer_id
 
 
-async def _has_hash(descriptor: int, sha256: str) -> bool:
-    """Say whether the file has this SHA-256 (hex); closes *descriptor*."""
-
-    def hashed() -> str:
-        digest = hashlib.sha256()
-        at = 0
-        # hashlib lets go of the interpreter for blocks of this size, so the loop runs on.
-        while block := os.pread(descriptor, _HASH_BLOCK, at):
-            digest.update(block)
-            at += len(block)
-        return digest.hexdigest()
-
-    try:
-        return await asyncio.get_running_loop().run_in_executor(None, hashed) == sha256
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+def _ended(standing: Standing, path: str) -> EndedScope | None:
+    """Return the scope that has ended and whose CRL has been called *path*."""
+    scope, _, name = path.rpartition("/")
+    return standing.listed.ended.get(scope) if name.endswith(".crl") else None
 
 
 def _piece(left: int) -> int:
@@ -406,13 +375,3 @@ def _piece(left: int) -> int:
 def _abort(request: web.BaseRequest) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-def _plain(status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status, text=f"{status.phrase}\n", headers={"Cache-Control": "no-store", **(headers or {})}
-    )
-
-
-def _later() -> web.Response:
-    return _plain(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(RETRY_AFTER_S)})

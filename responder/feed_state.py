@@ -81,6 +81,14 @@ class FeedState:
                 return self._take_beat(entry_id, signed)
         raise FeedError(f"entry {entry_id!r} is neither one change nor one beat")
 
+    def require_covered(self) -> None:
+        """Call when the stream has been silent for a while.
+
+        Raises: FeedError — a beat is missing: the publisher appends it in one call with its changes.
+        """
+        if self._pending:
+            raise FeedError(f"{len(self._pending)} changes after {self.seq} and no beat covers them")
+
     def _take_change(self, entry_id: bytes, packed: bytes) -> None:
         change = unpack_change(packed)
         expected = self.seq + len(self._pending) + 1

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -27,6 +26,7 @@ from certstatus.errors import SnapshotError
 from certstatus.feed_keys import FeedKeys
 from certstatus.index import Snapshot
 from certstatus.snapshot import CHUNK_BYTES, Manifest, read_manifest
+from certstatus.valkey import read_values
 from responder.checked_mark import MARK_SUFFIX, identity, is_marked, mark
 
 SUFFIX = ".idx"
@@ -123,13 +123,18 @@ def _chunks(client: redis.Redis, keys: FeedKeys, manifest: Manifest) -> Iterator
     """Yield the chunks in order, as they come: several in one request, and the next request under way
     while these are looked at, so that neither the network nor this side waits for the other."""
     names = [keys.chunk(manifest.seq, number) for number in range(len(manifest.chunks))]
-    any_client: Any = client
+
+    def some(start: int) -> list[bytes | None]:
+        wanted = names[start : start + _CHUNKS_AT_ONCE]
+        found = read_values(client, dict.fromkeys(wanted, CHUNK_BYTES))
+        return [found.get(name) for name in wanted]
+
     with ThreadPoolExecutor(1, "chunks") as ahead:
-        coming = ahead.submit(any_client.mget, names[:_CHUNKS_AT_ONCE])
+        coming = ahead.submit(some, 0)
         for start in range(_CHUNKS_AT_ONCE, len(names) + _CHUNKS_AT_ONCE, _CHUNKS_AT_ONCE):
             found = coming.result()
             if start < len(names):
-                coming = ahead.submit(any_client.mget, names[start : start + _CHUNKS_AT_ONCE])
+                coming = ahead.submit(some, start)
             yield from found
 
 

@@ -8,6 +8,7 @@ changes a fifth of a second late; this reads them in a few milliseconds.
     tail      each reply of the stream: changes applied and documents swapped under one lock
               with the new standing, then acknowledged, then (only then) fresh for longer
     doubt     gap, foreign epoch, wrong hash, forged beat: not fresh at once, load anew
+    CRLs      the catalogue that a beat names is brought in beside all this (``follow_crls``)
 
 What a worker acknowledges it has already put where every request looks, so a query that
 follows the acknowledgement cannot be given an older answer.
@@ -32,7 +33,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from certstatus import clock
 from certstatus.beat import NOTHING, Beat, Pointer, verify_beat
 from certstatus.changes import Change, ChangeKind, first_chain
-from certstatus.crl_catalogue import CatalogueEntry, read_catalogue
 from certstatus.documents import open_document
 from certstatus.entitlements import Entitlements, read_entitlements
 from certstatus.errors import CertStatusError, FeedError
@@ -43,6 +43,8 @@ from certstatus.leases import WorkerAck, read_seen
 from certstatus.valkey import connect
 from responder.feed_state import Believed, FeedState
 from responder.fetch_snapshot import load_snapshot
+from responder.follow_crls import NOTHING_SHOWN, CRLFollower, ShownCRLs, WantedCRLs
+from responder.held_crls import has_file_in
 from responder.standing import Access, Standing, nothing_believed
 
 BLOCK_MS = 250
@@ -53,6 +55,8 @@ _SNAPSHOT_RETRY_S = 10.0
 # Long enough to let the loop's thread run, which waits for the interpreter.
 _BREATH_S = 0.0001
 _EPOCH_ORDER_BYTES = 8
+_ARRIVAL_S = 10
+_NOT_SEEN = "the store of record does not know this worker yet"
 
 
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -67,12 +71,13 @@ class WorkerName(NamedTuple):
 
 
 class FeedPlace(NamedTuple):
-    """Where the feed is and what may be believed of it."""
+    """Where the feed is and what may be believed of it; ``crl_folder``: where this host's CRL files are."""
 
     url: str
     namespace: str
     publisher_key: Ed25519PublicKey
     index_folder: Path
+    crl_folder: Path
 
 
 class FeedLimits(NamedTuple):
@@ -84,11 +89,10 @@ class FeedLimits(NamedTuple):
 
 
 class _Documents(NamedTuple):
-    pointers: tuple[Pointer, Pointer, Pointer]
+    pointers: tuple[Pointer, Pointer]
     entitlements: Entitlements
     issuers: list[Issuer]
     access: Access
-    catalogue: tuple[CatalogueEntry, ...]
 
 
 class Follower(threading.Thread):
@@ -121,6 +125,10 @@ class Follower(threading.Thread):
         self._state: FeedState | None = None
         self._cursor = b"0-0"
         self._documents: _Documents | None = None
+        # The CRL catalogue has a thread of its own; ``_shown`` is what it has shown of this epoch.
+        self.crls = CRLFollower(place.url, has_file_in(place.crl_folder), self._show_crls, now_ms)
+        self._shown = NOTHING_SHOWN
+        self._wanted_crls: tuple[bytes, Pointer, list[Issuer]] | None = None
         # The last believed: what is older than this is never believed again.
         self._floor_epoch = b""
         self._floor = (0, 0)
@@ -139,13 +147,27 @@ class Follower(threading.Thread):
         self._stopping.set()
         with self.settled:
             self.standing.fresh_until_s = 0.0
+        self.crls.stop()
         self.join(timeout_s)
+
+    # --- for the CRL follower's thread ---------------------------------------------------------------
+
+    def _show_crls(self, epoch: bytes, shown: ShownCRLs) -> None:
+        """Serve these CRLs from now on, unless another epoch has begun."""
+        with self.settled:
+            if epoch == self._floor_epoch:
+                self._shown = shown
+                # In place: to put another object there would be to decide how fresh it is.
+                self.standing.catalogue = shown.catalogue
+                self.standing.listed = shown.listed
+                self.standing.archive = shown.archive
 
     # --- the thread --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Follow until stopped; every error ends in doubt or in patience, never in this thread's end."""
         pause_s = _PAUSE_FIRST_S
+        self.crls.start()
         while not self._stopping.is_set():
             try:
                 if self._state is None:
@@ -259,6 +281,8 @@ class Follower(threading.Thread):
         entries = self._read(self._keys, self._cursor, BLOCK_MS)
         received_s = self._monotonic_s()
         if not entries:
+            # Gone on from behind such changes, a stream begun anew without them would never be heard again.
+            self._state.require_covered()
             self._look_for_new_epoch()
             return
         last: Beat | None = None
@@ -317,6 +341,9 @@ class Follower(threading.Thread):
             now_view = before.view if view is None else view
             for change in changes:
                 now_view.apply(change)
+            if beat.epoch != self._floor_epoch:
+                self._shown = NOTHING_SHOWN
+            self._floor_epoch = beat.epoch
             self.standing = Standing(
                 epoch=beat.epoch,
                 seq=beat.seq,
@@ -325,15 +352,20 @@ class Follower(threading.Thread):
                 era=before.era + broad,
                 view=now_view,
                 access=documents.access,
-                catalogue=documents.catalogue,
+                catalogue=self._shown.catalogue,
+                listed=self._shown.listed,
+                archive=self._shown.archive,
                 fresh_until_s=before.fresh_until_s,
                 wall_from_ms=beat.time_ms - self._limits.ahead_max_s * 1000,
                 wall_until_ms=beat.time_ms + self._limits.age_max_s * 1000,
                 snapshot=snapshot,
             )
         self._documents = documents
-        self._floor_epoch = beat.epoch
         self._floor = (beat.seq, beat.time_ms)
+        wanted = beat.epoch, beat.crls, documents.issuers
+        if wanted != self._wanted_crls:
+            self._wanted_crls = wanted
+            self.crls.want(WantedCRLs(self._keys, *wanted))
 
     def _ack(self, incarnation: str, seq: int) -> WorkerAck:
         worker = self._worker
@@ -350,7 +382,10 @@ class Follower(threading.Thread):
         known, noted_seq = read_seen(pipeline.execute()[2])
         # Whoever revoked before that cut did not wait for us, so we must have applied it first.
         if known != worker.incarnation or seq < noted_seq:
-            self.trouble = "the store of record does not know this worker yet"
+            # Once: whoever is refused for good must not make beats come faster.
+            if self.trouble != _NOT_SEEN:
+                self._client.set(self._keys.arrivals(), b"1", ex=_ARRIVAL_S)
+                self.trouble = _NOT_SEEN
             return False
         return True
 
@@ -359,7 +394,7 @@ class Follower(threading.Thread):
     def _read_documents(self, beat: Beat) -> _Documents:
         """Return the documents *beat* names, reading only those that are not at hand."""
         have = self._documents
-        pointers = (beat.entitlements, beat.issuers, beat.crls)
+        pointers = (beat.entitlements, beat.issuers)
         if have is not None and have.pointers == pointers:
             return have
         if have is not None and have.pointers[0] == beat.entitlements:
@@ -373,16 +408,11 @@ class Follower(threading.Thread):
         else:
             content = self._read_document("issuers", beat.issuers)
             issuers = read_issuer_table(content) if content else []
-        if have is not None and have.pointers[2] == beat.crls:
-            catalogue = have.catalogue
-        else:
-            content = self._read_document("crls", beat.crls)
-            catalogue = tuple(read_catalogue(content)) if content else ()
         if have is not None and have.entitlements is entitlements and have.issuers is issuers:
             access = have.access
         else:
             access = Access(entitlements, issuers)
-        return _Documents(pointers, entitlements, issuers, access, catalogue)
+        return _Documents(pointers, entitlements, issuers, access)
 
     def _read_document(self, kind: str, pointer: Pointer) -> dict[str, Any] | None:
         if pointer == NOTHING:

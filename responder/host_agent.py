@@ -1,7 +1,7 @@
 """The host agent, one per responder host: ``python -m responder.host_agent CONFIG``.
 
-Knows: its round (newest beat, certificates, counters, status file), and that on leaving it
-drains the counters that workers have just sealed.
+Knows: its round (newest beat, certificates, counters, status file), that on leaving it drains the counters
+that workers have just sealed, and that CRL files are fetched beside it where the folder is not shared.
 Does not know: how to answer anybody; workers do, and go on without it for a long time.
 """
 
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from certstatus.status_file import write_status
 from certstatus.valkey import connect
 from responder.certificate_renewal import CertificateRenewal, IssuerStanding
 from responder.counter_drain import CounterDrain, DrainStatus
+from responder.crl_folder import crl_folder, fetches_crls
+from responder.fetch_crls import CRLFetcher, FetchThread
 from responder.keys import HostKeys
 from responder.newest_beat import NewestBeat, read_issuers, read_newest_beat
 
@@ -41,6 +44,7 @@ EXPIRED_LOOKED_AT_S = 3600.0
 # At the end counters are waited for so long; what is left then is told at the next start.
 LAST_DRAIN_S = 6.0
 _LAST_DRAIN_PERIOD_S = 0.1
+_FILES_END_S = 1.0
 
 
 class HostAgent:
@@ -58,6 +62,10 @@ class HostAgent:
             self._keys, (settings.responder.key, *settings.responder.more_keys), settings.responder.key_uri
         )
         self._drain = CounterDrain(folder / "counters")
+        # Beside the rounds, for a CRL may be large; with a connection of its own.
+        self.files: FetchThread | None = None
+        if fetches_crls(settings):
+            self.files = FetchThread(self._make_fetcher)
         self._status_path = settings.state / "run" / "agent.json"
         self._issuers: list[Issuer] = []
         self._issuers_sha256 = b""
@@ -69,6 +77,16 @@ class HostAgent:
         self._drained = DrainStatus(0, 0, 0, 0)
         self._problem = ""
         self._is_missing = False
+
+    def _make_fetcher(self, wait: Callable[[float], object]) -> CRLFetcher:
+        return CRLFetcher(
+            crl_folder(self._settings),
+            connect(valkey_url(self._settings), VALKEY_ANSWER_S),
+            self._settings.valkey.namespace,
+            self._publisher_key,
+            self._host,
+            wait=wait,
+        )
 
     def reload(self) -> None:
         """Look at the key files again."""
@@ -97,12 +115,12 @@ class HostAgent:
                 self._expired_at_s = monotonic_s + EXPIRED_LOOKED_AT_S
                 for name in self._keys.remove_expired(now_s):
                     log.info("key %s removed: expired a day ago", name)
-            self._note("")
+            self._note(self._with_unfit())
         except redis.RedisError as exc:
             self._note(f"Valkey: {exc}")
         except CertStatusError as exc:
             # A key file that is unfit, say: counters are drained all the same.
-            self._note(str(exc))
+            self._note(self._with_unfit(str(exc)))
         except OSError as exc:
             self._note(f"{exc.filename}: {exc.strerror}")
         self._note_status(now_s)
@@ -128,6 +146,13 @@ class HostAgent:
             if self._issuers:
                 self._issuers_sha256 = newest.beat.issuers.sha256
 
+    def _with_unfit(self, problem: str = "") -> str:
+        """Return *problem* with what is wrong with key and CRL files: told for as long as it is so."""
+        found = [*(item.problem for item in self._renewal.unfit), problem]
+        if self.files is not None and (trouble := self.files.fetcher.status.trouble):
+            found.append(f"CRL files: {trouble}")
+        return "; ".join(item for item in found if item)
+
     def _note(self, problem: str) -> None:
         if problem != self._problem:
             if problem:
@@ -150,6 +175,7 @@ class HostAgent:
             "problem": self._problem,
             "certificates": [_certificate_status(item) for item in standing],
             "counters": dataclasses.asdict(self._drained),
+            "crl_files": None if self.files is None else self.files.fetcher.status._asdict(),
         }
         write_status(self._status_path, content)
 
@@ -181,6 +207,8 @@ def main(config_path: Path) -> int:
         settings = config.load_config(config_path)
         client = connect(valkey_url(settings), VALKEY_ANSWER_S)
         agent = HostAgent(settings, client)
+        if agent.files is not None:
+            agent.files.start()
         while True:
             agent.round()
             caught = signal.sigtimedwait(numbers, agent.period_s)
@@ -189,6 +217,8 @@ def main(config_path: Path) -> int:
             if caught.si_signo != signal.SIGHUP:
                 break
             agent.reload()
+        if agent.files is not None:
+            agent.files.stop(_FILES_END_S)
         agent.last_drain()
         client.close()
     except CertStatusError as exc:

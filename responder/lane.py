@@ -213,7 +213,10 @@ class Lane(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._half_closed = True
         if self._transport.get_extra_info("ssl_object") is not None:
-            # TLS knows no half-closed connection here (and complains about one in the log).
+            # TLS knows no half-closed connection here (and complains about one in the log): what was asked
+            # is answered now or, where a slow key has to sign, not at all.
+            if self._doing == _Doing.SIGNING:
+                self._path.hurry()
             return False
         # True keeps our side open: whoever has asked may stop sending and still be answered.
         if self._delegate is not None:
@@ -311,15 +314,15 @@ class Lane(asyncio.Protocol):
         how = self._how
         if self._doing != _Doing.SIGNING or how is None:
             return
-        reply: bytes | Flight | None = self._path.provide(self, result, how)
         host = self._host
+        now_ms, monotonic_s = host.now_ms(), host.monotonic_s()
+        reply: bytes | Flight | None = self._path.provide(self, result, how, now_ms, monotonic_s)
         if reply is None:
-            now_ms, monotonic_s = host.now_ms(), host.monotonic_s()
             reply = self._path.answer(self, self._request_der, how, now_ms, monotonic_s)
         if isinstance(reply, Flight):
             self._wait_for(reply)
         else:
-            self._write(reply, host.monotonic_s())
+            self._write(reply, monotonic_s)
 
     def _write(self, answer: bytes, monotonic_s: float) -> None:
         how, self._how = self._how, None

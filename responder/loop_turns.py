@@ -5,8 +5,11 @@ that ended in between can have taken more, and the one that kept the timer waiti
 that much less 2 ms: so a figure here is never below the longest turn, and at most 2 ms above it.
 Waiting (for the interpreter's lock, for a processor) is not in it.  Cost: about 1 µs each time.
 
-The same timer collects the young garbage as soon as there is much of it: some tenths of a
-millisecond each time, where all that one second of signing leaves would stop the loop for ten.
+The same timer looks through what was made since, for cycles (automatic collection is off in a
+worker).  So soon it is still in a near cache and little: a hundred objects take 2 µs.  Left for a
+second, what signing keeps took 3 to 6 ms, 10,000 objects that are in no cache any more; and how many
+there are nobody can ask: the collector's own count goes down with every old object that is let go of, so
+a worker whose caches are full stands at nothing.
 Knows: this.  Does not know: what a turn was busy with, nor who reads the figures.
 """
 
@@ -21,8 +24,9 @@ from certstatus import clock
 PERIOD_S = 0.002
 LONG_S = 0.010
 _WINDOW_S = 60.0
-# Measured: 15,000 new objects take 0.6 ms to look through.
-_YOUNG_MAX = 10_000
+# Another thread can make more than this at once (out of a large document), of which none is garbage.
+# They are put with what is looked at no more, which takes 1 µs; to look through 50,000 would take 20 ms.
+_YOUNG_MAX = 5_000
 
 
 class LoopTurns:
@@ -80,6 +84,8 @@ class LoopTurns:
 
     def _look(self) -> None:
         if gc.get_count()[0] > _YOUNG_MAX:
+            gc.freeze()
+        else:
             gc.collect(0)
         now_s = self._cpu_s()
         turn_s, self._last_s = now_s - self._last_s, now_s

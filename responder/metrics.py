@@ -73,6 +73,7 @@ class RunCollector:
                     family.add_metric([str(worker["slot"]), what], value)
             yield family
         yield from _turns(status)
+        yield from _unfit_keys(status)
         yield from _processes(status)
         yield from _agent(status.agent)
 
@@ -96,6 +97,18 @@ def _turns(status: RunStatus) -> Iterator[Metric]:
     yield long
 
 
+def _unfit_keys(status: RunStatus) -> Iterator[Metric]:
+    unfit = GaugeMetricFamily(
+        "certstatus_key_pair_unfit",
+        "1 if these files of a responder certificate and its key cannot be used; the worker's log says why.",
+        labels=["slot", "pair"],
+    )
+    for worker in status.workers:
+        for pair in worker.get("unfit_keys", {}):
+            unfit.add_metric([str(worker["slot"]), pair], 1)
+    yield unfit
+
+
 def _processes(status: RunStatus) -> Iterator[Metric]:
     up = GaugeMetricFamily("certstatus_process_up", "1 if the process runs.", labels=["process"])
     for name, found in (("feed", status.feed), ("builder", status.builder), ("agent", status.agent)):
@@ -108,12 +121,50 @@ def _processes(status: RunStatus) -> Iterator[Metric]:
         for name, task in status.builder.get("tasks", {}).items():
             failing.add_metric([name], 1 if task.get("error") else 0)
         yield failing
+        yield from _crls(status.builder)
+        yield from _register(status.builder)
     if status.feed is not None:
         for key, (name, kind, text, factor) in _FEED_NUMBERS.items():
             if isinstance(value := status.feed.get(key), (int, float)):
                 family = _family(name, kind, text, [])
                 family.add_metric([], value * factor)
                 yield family
+
+
+def _crls(builder: Status) -> Iterator[Metric]:
+    """By issuer, because there may be thousands of scopes; which ones, the operators' page says."""
+    labels = ["service", "generation"]
+    failing = GaugeMetricFamily(
+        "certstatus_crl_failing", "Scopes whose CRL could not be made when last tried.", labels=labels
+    )
+    overdue = GaugeMetricFamily(
+        "certstatus_crl_overdue_seconds",
+        "For how long a CRL of the issuer has been due and is not made, the longest.",
+        labels=labels,
+    )
+    for item in builder.get("crls", {}).get("issuers", []):
+        names = [str(item["service"]), str(item["generation"])]
+        failing.add_metric(names, item["failing"])
+        overdue.add_metric(names, item["overdue_s"])
+    yield failing
+    yield overdue
+
+
+def _register(builder: Status) -> Iterator[Metric]:
+    register = builder.get("register")
+    if not isinstance(register, dict):
+        return
+    wrong = GaugeMetricFamily(
+        "certstatus_register_changes_wrong",
+        "Changes in the store that are lost or altered, as far as the daily audit has seen.",
+    )
+    wrong.add_metric([], register["wrong"])
+    ended = GaugeMetricFamily(
+        "certstatus_register_audited_timestamp_seconds", "When the last pass of the audit ended; 0: none yet."
+    )
+    ended.add_metric([], register["ended_ms"] / 1000)
+    yield wrong
+    yield ended
 
 
 def _agent(agent: Status | None) -> Iterator[Metric]:
@@ -141,6 +192,13 @@ def _agent(agent: Status | None) -> Iterator[Metric]:
     for state, value in agent.get("counters", {}).items():
         files.add_metric([state], value)
     yield files
+    if (fetched := agent.get("crl_files")) is not None:
+        awaited = GaugeMetricFamily(
+            "certstatus_fetched_crl_files_awaited",
+            "CRL files of the catalogue that have not come to this host.",
+        )
+        awaited.add_metric([], fetched["awaited"])
+        yield awaited
 
 
 def _family(name: str, kind: str, text: str, labels: list[str]) -> _Family:

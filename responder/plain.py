@@ -35,7 +35,10 @@ _END = b"\r\n\r\n"
 
 # Possessive throughout: a request that does not match fails in one pass, however it was made up.
 _REQUEST_LINE = re.compile(rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.([01])\r\n")
-_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
+_AGENT = b"User-Agent:"
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
+# What a value consists of: everything but control octets, the tab excepted.
+_VALUE_OCTETS = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 # Headers that change what a message means, or say who sends it.
 _NEVER_PLAIN = frozenset(
     {
@@ -69,9 +72,12 @@ _LOOKED_AT = (
 _HOST = re.compile(rb"[0-9A-Za-z.\-_:\[\]]+")
 
 
-# Clients send the same few header lines over and over; longer ones are not worth remembering.
+# Clients send the same few header lines over and over, most of them in the same few blocks; longer ones
+# are not worth remembering.
 _KNOWN_LINES_MAX = 1024
 _KNOWN_LINE_OCTETS_MAX = 200
+_KNOWN_BLOCKS_MAX = 512
+_KNOWN_BLOCK_OCTETS_MAX = 500
 
 
 # What a header line means for its message; a Content-Length means its number.  Plain numbers, because
@@ -102,7 +108,8 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     """Return what *buffer*, all that a connection has sent since its last answer, begins with.
 
     Takes:   limits in bytes; a head or body beyond them is not plain.
-    Cost:    about 1.5 µs with six headers seen before, 1 µs more for each that was not.
+    Cost:    about 1 µs with headers that came together before, 0.5 µs more with six that came before,
+             1 µs more for each that did not.
     """
     head_end = buffer.find(_END)
     if head_end < 0:
@@ -113,7 +120,10 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     if match is None:
         return None
     path, minor = match.groups()
-    framing = _read_headers(buffer[match.end() : head_end], minor == b"1")
+    block = buffer[match.end() : head_end]
+    framing = (_known_headers if len(block) <= _KNOWN_BLOCK_OCTETS_MAX else _read_headers)(
+        block, minor == b"1"
+    )
     if framing is None:
         return None
     length, keep_alive = framing
@@ -145,7 +155,11 @@ def _read_headers(block: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
     if len(lines) > _LINES_MAX:
         return None
     for line in lines:
-        means = _known_line(line) if len(line) <= _KNOWN_LINE_OCTETS_MAX else _read_line(line)
+        # What clients say of themselves differs most, and is read in as little time as it is recalled.
+        if len(line) > _KNOWN_LINE_OCTETS_MAX or line.startswith(_AGENT):
+            means = _read_line(line)
+        else:
+            means = _known_line(line)
         if means == _NOTHING:
             continue
         if means == _NOT_PLAIN:
@@ -170,15 +184,20 @@ def _read_headers(block: bytes, is_1_1: bool) -> tuple[int | None, bool] | None:
 
 def _read_line(line: bytes) -> int:
     """Return what one header line means."""
-    match = _HEADER.fullmatch(line)
-    if match is None:
+    name, colon, value = line.partition(b":")
+    # Taking octets out costs a third of matching them.
+    if not colon or value.translate(None, _VALUE_OCTETS):
         return _NOT_PLAIN
-    name = match[1].lower()
+    if line.startswith(_AGENT):
+        return _IS_AGENT
+    if _NAME.fullmatch(name) is None:
+        return _NOT_PLAIN
+    name = name.lower()
     if name not in _LOOKED_AT:
         return _NOTHING
     if name in _NEVER_PLAIN:
         return _NOT_PLAIN
-    value = match[2].strip(b" \t")
+    value = value.strip(b" \t")
     if name == b"host":
         return _IS_HOST if _HOST.fullmatch(value) else _NOT_PLAIN
     if name == b"user-agent":
@@ -196,6 +215,7 @@ def _read_line(line: bytes) -> int:
 
 
 _known_line = lru_cache(_KNOWN_LINES_MAX)(_read_line)
+_known_headers = lru_cache(_KNOWN_BLOCKS_MAX)(_read_headers)
 
 
 def is_ocsp_request_type(value: bytes) -> bool:
@@ -221,9 +241,10 @@ def decode_path(path: bytes) -> bytes:
     # DER begins with 30, its base64 with "M", so a leading slash is never part of it.
     if text.startswith(b"/"):
         text = text[1:]
-    if len(text) % 4 == 1 and text.endswith(b"/"):
-        text = text[:-1]
-    if len(text) % 4 or text.endswith(b"==="):
+    odd = len(text) % 4
+    if odd == 1 and text.endswith(b"/"):
+        text, odd = text[:-1], 0
+    if odd or text.endswith(b"==="):
         # Python's decoder lets padding pass behind what needs none.
         raise MalformedRequest("path: not base64: not a multiple of four characters, or padded in vain")
     try:

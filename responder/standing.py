@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -22,7 +23,8 @@ from certstatus import oid
 from certstatus.beat import NOTHING, Pointer
 from certstatus.cert_id import SHA1, SHA256, CertID, issuer_hashes
 from certstatus.config import STATUTORY_SERVICES
-from certstatus.crl_catalogue import CatalogueEntry
+from certstatus.crl_catalogue import Catalogue
+from certstatus.crl_pack import ArchiveMark
 from certstatus.der import integer_content
 from certstatus.entitlements import Entitlements
 from certstatus.errors import FeedError
@@ -30,6 +32,7 @@ from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from certstatus.ocsp_request import PreferredAlgorithm
 from certstatus.x509_reading import load_certificate
+from responder.crl_fragments import NOTHING_LISTED, ListedScopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class Standing:
     seq, time_ms             of the last verified beat; an answer's thisUpdate comes from time_ms
     fresh_until_s            monotonic; set anew only by an acknowledgement that was written
     wall_from_ms, wall_until_ms  the wall clock must be inside, both ends included
+    catalogue                what this host serves; with listed and archive put in place as it changes
+    listed                   the scopes of ``catalogue``, ready to be listed
     """
 
     epoch: bytes
@@ -145,15 +150,24 @@ class Standing:
     era: int
     view: View
     access: Access
-    catalogue: tuple[CatalogueEntry, ...]
+    catalogue: Catalogue
     fresh_until_s: float
     wall_from_ms: int
     wall_until_ms: int
     snapshot: Pointer = NOTHING
+    listed: ListedScopes = NOTHING_LISTED
+    archive: ArchiveMark | None = None
 
     def is_fresh(self, now_ms: int, monotonic_s: float) -> bool:
         """Say whether anything may be answered from this; asked before any cache."""
         return monotonic_s < self.fresh_until_s and self.wall_from_ms <= now_ms <= self.wall_until_ms
+
+
+class Follows(Protocol):
+    """What the paths need of the follower: what the worker believes now."""
+
+    @property
+    def standing(self) -> Standing: ...
 
 
 def nothing_believed() -> Standing:
@@ -166,7 +180,7 @@ def nothing_believed() -> Standing:
         era=0,
         view=View(None),
         access=Access(Entitlements(0, [], 0), []),
-        catalogue=(),
+        catalogue=Catalogue(is_known=False),
         fresh_until_s=0.0,
         wall_from_ms=0,
         wall_until_ms=-1,

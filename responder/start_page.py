@@ -17,6 +17,9 @@ from certstatus.x509_reading import load_certificate
 from responder.run_status import RunStatus, Status
 
 REFRESH_S = 5
+_CRLS_SHOWN = 100
+# A tick of the builder and one large CRL before this one are no trouble yet.
+_OVERDUE_S = 60
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --wait: #9a6700; }
@@ -166,8 +169,11 @@ def _crls(page: PageContent) -> str:
     services = {issuer.issuer_id: issuer for issuer in page.issuers}
     now_s = page.now_ms // 1000
     rows = []
+    current = sorted((entry for entry in page.crls if entry.current), key=lambda entry: entry.next_update_s)
+    # What ends first is shown, in the catalogue's order; thousands of scopes are for /crl/ and the metrics.
+    shown = {(entry.name, entry.number) for entry in current[:_CRLS_SHOWN]}
     for entry in page.crls:
-        if not entry.current:
+        if not entry.current or (entry.name, entry.number) not in shown:
             continue
         issuer = services.get(entry.issuer_id)
         late = entry.next_update_s <= now_s
@@ -185,7 +191,32 @@ def _crls(page: PageContent) -> str:
             ]
         )
     headings = ["issuer", "scope", "CRL", "number", "this update", "next update", "bytes", "cut at"]
-    return "<h2>CRLs</h2>" + _table(headings, rows, "No CRL is published yet.", {6})
+    more = f"<p class=dim>and {_number(len(current) - len(rows))} that end later</p>" * (
+        len(current) > len(rows)
+    )
+    return (
+        "<h2>CRLs</h2>"
+        + _crl_troubles(page.status.builder or {})
+        + _table(headings, rows, "No CRL is published yet.", {6})
+        + more
+    )
+
+
+def _crl_troubles(builder: Status) -> str:
+    """Return which CRLs are not made that should be: by issuer, then the scopes that the builder names."""
+    crls = builder.get("crls", {})
+    lines = []
+    for item in crls.get("issuers", []):
+        failing, overdue_s = item["failing"], int(item["overdue_s"])
+        if failing or overdue_s >= _OVERDUE_S:
+            who = f"{escape(item['service'])} generation {item['generation']}"
+            what = f"{_number(failing)} of {_number(item['scopes'])} scopes fail"
+            lines.append(f"{who}: {what}, overdue {_span(overdue_s)}")
+    named = crls.get("troubles", [])
+    lines += [f"{escape(item['scope'])}: {escape(item['error'])}" for item in named]
+    if (unnamed := crls.get("troubles_total", 0) - len(named)) > 0:
+        lines.append(f"and {_number(unnamed)} further scopes")
+    return "".join(f'<p class="bad">{line}</p>' for line in lines)
 
 
 def _given(page: PageContent) -> str:
@@ -242,12 +273,8 @@ def _processes(page: PageContent) -> str:
 
 
 def _trouble(status: Status) -> str:
-    """Return what a process says is wrong, its tasks included; empty when all is well."""
-    own = status.get("error") or status.get("problem")
-    tasks = [
-        f"{name}: {task['error']}" for name, task in status.get("tasks", {}).items() if task.get("error")
-    ]
-    return "; ".join([str(own), *tasks] if own else tasks)
+    """Return what a process says is wrong, which has its tasks in it; empty when all is well."""
+    return str(status.get("error") or status.get("problem") or "")
 
 
 def _table(headings: list[str], rows: list[list[str]], empty: str, numbers: set[int] = frozenset()) -> str:  # type: ignore[assignment]

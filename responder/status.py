@@ -12,7 +12,6 @@ Act arts. 14, 33.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 from itertools import repeat
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from certstatus import clock, oid
 from certstatus.changes import DAY_MAX, NO_REASON
 from certstatus.counters import Provision
-from certstatus.crl_catalogue import COMPLETE, CatalogueEntry
+from certstatus.crl_catalogue import CatalogueEntry
 from certstatus.crl_reason import CRLReason
 from certstatus.der import NULL_DER, explicit, generalized_time, integer, octet_string, sequence, tlv
 from certstatus.der import oid as encode_oid
@@ -100,14 +99,14 @@ def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
 
 
 def watched(
-    served: ServedIssuer, found: Iterable[Found], fingerprints: Iterable[bytes]
-) -> list[tuple[int, bytes]]:
+    served: ServedIssuer, found: tuple[Found, ...], fingerprints: tuple[bytes, ...]
+) -> tuple[tuple[int, bytes], ...]:
     """Return the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
-    pairs = list(zip(repeat(served.issuer.issuer_id), fingerprints))
+    pairs = tuple(zip(repeat(served.issuer.issuer_id), fingerprints))
     if served.says_never_issued:
-        for item, (_, fingerprint) in zip(found, pairs[:], strict=True):
+        for item, fingerprint in zip(found, fingerprints, strict=True):
             if isinstance(item, Absent):
-                pairs += zip(served.siblings, repeat(fingerprint))
+                pairs += tuple(zip(served.siblings, repeat(fingerprint)))
     return pairs
 
 
@@ -197,10 +196,8 @@ def _crl_with(served: ServedIssuer, row: IndexRow, moment: Moment) -> CatalogueE
     is_ours = issuer.foreign_crl is None and issuer.crl_url != "" and issuer.crl_url.isascii()
     if not is_ours or issuer.issuer_id in view.events:
         return None
-    for entry in moment.standing.catalogue:
-        if entry.issuer_id == issuer.issuer_id and entry.kind == COMPLETE and entry.current:
-            break
-    else:
+    entry = moment.standing.catalogue.complete(issuer.issuer_id)
+    if entry is None:
         return None
     later = view.overlay.get((issuer.issuer_id, row.fingerprint))
     # A snapshot keeps no numbers, but a change behind the CRL's cut is not earlier than its thisUpdate.

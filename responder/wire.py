@@ -1,9 +1,9 @@
 """HTTP answers as bytes; the one place where they are rendered, whoever reads the request.
 
-Knows: status lines and headers of everything a worker says.  An OCSP answer's head is made
-once, with the answer; ``Date`` and ``max-age`` are joined in when it is written and never
-kept.  OCSP errors travel in HTTP 200, because clients report any other status as a network
-error and lose it; they may not be kept by any cache.
+Knows: status lines and headers of everything a worker says.  Most of an OCSP answer's head is
+shared with the others of its second; ``Date`` and ``max-age`` are joined in when it is written
+and never kept.  OCSP errors travel in HTTP 200, because clients report any other status as a
+network error and lose it; they may not be kept by any cache.
 Does not know: which answer is right; connections.
 Source: RFC 9919 §6, §7.2 and RFC 6960 A.2 (OCSP over HTTP); RFC 9110 §8.8, §15.4.5, §10.2.3.
 """
@@ -42,26 +42,29 @@ def seconds(count: int) -> bytes:
     return b"%d" % max(0, count)
 
 
-def answer_head(body_bytes: int, validators: bytes) -> bytes:
-    """Return an OCSP answer's head up to where max-age's digits follow."""
-    return (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: %d\r\n%b"
-        b"Cache-Control: max-age=" % (body_bytes, validators)
+@lru_cache(maxsize=1024)
+def answer_start(body_bytes: int, last_modified_s: int) -> bytes:
+    """Return an OCSP answer's head up to its tag, in whose quotation marks the tag follows."""
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: %d\r\n%b" % (
+        body_bytes,
+        _validators(last_modified_s),
     )
 
 
-def not_modified_head(validators: bytes) -> bytes:
-    """Return the head of 304 up to max-age's digits (RFC 9110 §15.4.5)."""
-    return b"HTTP/1.1 304 Not Modified\r\n%bCache-Control: max-age=" % validators
+def not_modified_start(last_modified_s: int) -> bytes:
+    """Return the head of the 304 in an answer's place, up to its tag (RFC 9110 §15.4.5)."""
+    return b"HTTP/1.1 304 Not Modified\r\n" + _validators(last_modified_s)
 
 
-def validators(last_modified_s: int, etag: bytes, expires_s: int) -> bytes:
-    """Return the header lines by which a cache recognises an answer."""
-    return b'Last-Modified: %b\r\nETag: "%b"\r\nExpires: %b\r\n' % (
-        http_date(last_modified_s),
-        etag,
-        http_date(expires_s),
-    )
+def _validators(last_modified_s: int) -> bytes:
+    """Return the lines by which a cache recognises an answer, as far as the tag's first quotation mark."""
+    return b'Last-Modified: %b\r\nETag: "' % http_date(last_modified_s)
+
+
+@lru_cache(maxsize=1024)
+def tag_end(expires_s: int) -> bytes:
+    """Return what stands between an answer's tag and max-age's digits."""
+    return b'"\r\nExpires: %b\r\nCache-Control: max-age=' % http_date(expires_s)
 
 
 def refusal_head(body_bytes: int, retry_after_s: int | None) -> bytes:

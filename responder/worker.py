@@ -8,8 +8,10 @@ limits anew; no connection is dropped.  It says how it is in ``STATE/run/worker-
 once a second:
 
     pid, slot, incarnation, time_ms, ready, trouble
+    crls                {generation: of the catalogue shown, awaited: its files that are not here, trouble}
     epoch, applied_seq, beat_age_ms (null before the first), reloads, overlay_entries
     issuers             [{issuer_id, signer_serial, signer_not_after_s}]
+    unfit_keys          {pair of key files that cannot be used: why}
     connections, accepted, refused, timed_out, delegated
     provisions          {name of the counter column: count since the start}
     outcomes            {label: count}: repeated, cached, signed, and refusals by error
@@ -40,25 +42,31 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from aiohttp import web
 
 from certstatus import clock, listeners
 from certstatus.config import Config, load_config
 from certstatus.counters import Provision
-from certstatus.errors import CertStatusError, ConfigError, KeyFileError
+from certstatus.errors import CertStatusError, ConfigError
+from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public, load_index_key
-from certstatus.status_file import write_status
 from responder.answer import AnswerPath, Limits
 from responder.app import Application
 from responder.asker import Askers
 from responder.ca_certificates import CACertificates
 from responder.counting import Counting
 from responder.crl_files import CRLFiles
+from responder.crl_folder import crl_folder
+from responder.crl_list import CRLList, names_a_list
 from responder.follow import FeedLimits, FeedPlace, Follower, WorkerName
+from responder.key_watch import KeyWatch
 from responder.keys import HostKeys, SignerSet
 from responder.lane import SWEEP_S, LaneLimits, Lanes
 from responder.loop_turns import LoopTurns
 from responder.signing import SigningDesk
+from responder.standing import Standing
+from responder.status_thread import StatusThread
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +74,7 @@ log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.001
 # So long a starting worker waits for the responder certificates of all issuers.
 _FIRST_KEYS_S = 15.0
-# Keys that could not be read are tried again: what was wrong need not be a certificate's file.
-_KEYS_AGAIN_S = 5.0
+_KEYS_PERIOD_S = 1.0
 _FAREWELL_S = 1.5
 
 
@@ -123,8 +130,8 @@ class Worker:
         self.slot = slot
         self.folder = config.state / "host"
         self.loop = asyncio.get_running_loop()
-        self.keys = HostKeys(self.folder)
-        self.host = self.keys.host
+        host_keys = HostKeys(self.folder)
+        self.host = host_keys.host
         self.incarnation = secrets.token_hex(8)
         for name in ("index", "counters"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -136,6 +143,7 @@ class Worker:
                 config.valkey.namespace,
                 load_ed25519_public(self.folder / "publisher.pub"),
                 self.folder / "index",
+                crl_folder(config),
             ),
             feed_limits(config),
             now_ms,
@@ -147,24 +155,31 @@ class Worker:
         self.desk = SigningDesk(
             self.loop, responder.signing_queue_max, responder.signing_budget_us, responder.signing_threads
         )
+        self.keys = KeyWatch(host_keys, responder.key, self._issuers, self._take_signers, monotonic_s)
         self.path = AnswerPath(
             self.follower,
-            self._first_signers(),
+            self.keys.first(),
             self.askers,
             self.desk,
             load_index_key(self.folder / "index.key"),
             answer_limits(config),
             now_ms,
-            monotonic_s,
         )
         self.crl_files = CRLFiles(
-            config.state / "crl", self.follower, self.crl_askers, responder.write_time_s, now_ms, monotonic_s
+            crl_folder(config),
+            self.follower,
+            self.crl_askers,
+            responder.write_time_s,
+            now_ms,
+            monotonic_s,
+            archive=config.state / "crl" / "archive",
         )
+        self.crl_list = CRLList(self.follower, self.crl_askers, responder.write_time_s, now_ms, monotonic_s)
         self.application = Application(
             self.path,
             lane_limits(config),
             self.is_ready,
-            self.crl_files.serve,
+            self._serve_crl,
             CACertificates(self.follower, now_ms).serve,
             now_ms,
             monotonic_s,
@@ -172,37 +187,45 @@ class Worker:
         self.server = self.application.make_server(self.loop)
         self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)
         self.turns = LoopTurns(self.loop)
+        self.status_file = StatusThread(config.state / "run" / f"worker-{slot}.json")
         self.frozen = 0
         self._listening: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
         self._stopped = asyncio.Event()
-        self._keys_seen: tuple[tuple[str, int], ...] = ()
-        self._keys_again_s = 0.0
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_is_due = False
         self._patient_until_s = monotonic_s() + _FIRST_KEYS_S
 
-    def _first_signers(self) -> SignerSet:
-        """Return the keys there are; none where one cannot be read, a token that is away, say.
+    def _issuers(self) -> list[Issuer]:
+        """Whom is answered for at present."""
+        return [served.issuer for served in self.follower.standing.access.by_id.values()]
 
-        They are tried again while the worker says tryLater, which is more than clients that wait for a
-        process to begin would be told.
-        """
-        try:
-            return self.keys.load(self.config.responder.key)
-        except KeyFileError as exc:
-            log.error("keys: %s", exc)
-            return SignerSet()
+    def _take_signers(self, signers: SignerSet) -> None:
+        self.path.signers = signers
+
+    async def _serve_crl(self, request: web.BaseRequest, path: str, who: str) -> web.StreamResponse:
+        """Answer a request for ``/crl/<path>``: a list, or a CRL."""
+        if names_a_list(path):
+            return await self.crl_list.serve(request, path, who)
+        return await self.crl_files.serve(request, path, who)
 
     def is_ready(self) -> bool:
         """Say whether a request would be answered now.
 
         A host that has just been enrolled gets its responder certificates some seconds after it has the
-        index; it is not ready before, but one issuer's missing certificate does not hold it up for ever.
+        index, and a catalogue of CRLs some milliseconds after it; it is not ready before, but one issuer's
+        missing certificate does not hold it up for ever.
         """
         now_ms, monotonic_s = self._now_ms(), self._monotonic_s()
         standing = self.follower.standing
         if not standing.is_fresh(now_ms, monotonic_s):
             return False
-        return monotonic_s >= self._patient_until_s or all(
+        return monotonic_s >= self._patient_until_s or (
+            standing.catalogue.is_known and self._has_signers(standing, now_ms)
+        )
+
+    def _has_signers(self, standing: Standing, now_ms: int) -> bool:
+        return all(
             self.path.signers.current(served.issuer, now_ms // 1000)
             for served in standing.access.by_id.values()
         )
@@ -215,9 +238,10 @@ class Worker:
         self.loop.add_signal_handler(signal.SIGINT, self._stopped.set)
         self.loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.start(plain, tls)
-        ticking = asyncio.create_task(self._tick_forever())
+        tasks = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._watch_keys_forever())]
         await self._stopped.wait()
-        ticking.cancel()
+        for task in tasks:
+            task.cancel()
         await self.stop()
 
     async def start(self, plain: socket.socket | None, tls: socket.socket | None) -> None:
@@ -229,7 +253,7 @@ class Worker:
                 await self.loop.create_server(self.lanes, sock=plain, backlog=listeners.BACKLOG)
             )
         if tls is not None:
-            self._tls = self._tls_context()
+            self._tls = _tls_context(self.config)
             self._listening.append(
                 await self.loop.create_server(
                     self.lanes,
@@ -256,47 +280,61 @@ class Worker:
         # Nobody is answered from here on, so nobody needs to wait for us.
         await asyncio.to_thread(self.follower.stop, _FAREWELL_S)
         self.turns.stop()
+        if self._reloading is not None:
+            self._reloading.cancel()
+        self.keys.close()
         self.desk.close()
         self.counting.close()
-        self.note_status()
+        self.status_file.close(self.status())
 
     def reload(self) -> None:
-        """Read keys and limits anew; what is wrong with them is logged, and the old ones stay."""
+        """Read configuration, keys and limits anew; what is wrong is logged, and what was there stays.
+
+        Files are read on threads, in the order of the calls: one that comes while another is at it is
+        followed by one more reading, so that what the last one was made for is never missed.
+        """
+        self._reload_is_due = True
+        if self._reloading is None:
+            self._reloading = self.loop.create_task(self._reload_while_due())
+
+    async def _reload_while_due(self) -> None:
         try:
-            config = load_config(Path(self.config.file))
-            self.path.signers = self.keys.load(config.responder.key)
-            if self._tls is not None:
-                self._tls.load_cert_chain(config.responder.tls_certificate, config.responder.tls_key)
-        except (CertStatusError, OSError) as exc:
-            log.error("reload: %s", exc)
-            return
+            while self._reload_is_due:
+                self._reload_is_due = False
+                try:
+                    await self._reload_once()
+                except (CertStatusError, OSError) as exc:
+                    log.error("reload: %s", exc)
+                except Exception:
+                    # A bug here must not be the last reload.
+                    log.exception("reload")
+        finally:
+            self._reloading = None
+
+    async def _reload_once(self) -> None:
+        """Raises: CertStatusError, OSError — the configuration or what TLS needs is not as it must be."""
+        config = await asyncio.to_thread(self._read_config)
+        if self._tls is not None:
+            # Only now, and not on the thread, for connections are being made with it: 0.7 ms.
+            self._tls.load_cert_chain(config.responder.tls_certificate, config.responder.tls_key)
         self.config = config
         self.path.limit(answer_limits(config))
         self.lanes.limits = self.application.limits = lane_limits(config)
         self.desk.queue_max = config.responder.signing_queue_max
         self.desk.budget_s = config.responder.signing_budget_us / 1e6
+        self.keys.default = config.responder.key
+        await self.keys.read()
         log.info("reloaded")
 
-    def _tls_context(self) -> ssl.SSLContext:
-        responder = self.config.responder
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(responder.tls_certificate, responder.tls_key)
-        except OSError as exc:
-            raise ConfigError(
-                self.config.file, "responder.tls_certificate", "a certificate and its key", str(exc)
-            ) from exc
-        if responder.tls_client_ca:
-            context.verify_mode = ssl.CERT_REQUIRED
-            try:
-                context.load_verify_locations(responder.tls_client_ca)
-            except OSError as exc:
-                raise ConfigError(
-                    self.config.file, "responder.tls_client_ca", "CA certificates in PEM", str(exc)
-                ) from exc
-        return context
+    def _read_config(self) -> Config:
+        """Return the configuration as its file is now, found to be one that can be served by.
+
+        Raises: CertStatusError, OSError — it is not.
+        """
+        config = load_config(Path(self.config.file))
+        if self._tls is not None:
+            _tls_context(config)
+        return config
 
     # --- once a second -------------------------------------------------------------------------------
 
@@ -305,41 +343,27 @@ class Worker:
             await asyncio.sleep(SWEEP_S)
             try:
                 self.tick()
-                await self._look_for_keys()
             except Exception:
-                # A bug must not leave a worker that keeps no deadlines and finds no new keys.
+                # A bug must not leave a worker that keeps no deadlines.
                 log.exception("tick")
 
+    async def _watch_keys_forever(self) -> None:
+        """Beside the ticking, which a token that does not answer must not hold up."""
+        while True:
+            await asyncio.sleep(_KEYS_PERIOD_S)
+            try:
+                await self.keys.look()
+            except Exception:
+                # Nor one that finds no new keys.
+                log.exception("keys")
+
     def tick(self) -> None:
-        """Deadlines, garbage, status."""
+        """Deadlines, status."""
         self.lanes.sweep()
         self.path.let_go()
-        # Neither lane makes cycles that we know of.  Those that we do not know of are found here, or before
-        # by the watch over the turns, if there is much to look through.
-        gc.collect(0)
         self.turns.turn_windows()
-        self.note_status()
-
-    async def _look_for_keys(self) -> None:
-        """Take new keys into use; they are read on a thread, for checking an RSA key takes 40 ms and more."""
-        seen, monotonic_s = self.keys.look(), self._monotonic_s()
-        if seen == self._keys_seen or monotonic_s < self._keys_again_s:
-            return
-        config = self.config
-        try:
-            signers = await asyncio.to_thread(self.keys.load, config.responder.key)
-            if self.config is not config:
-                # A reload came in between: its keys are newer, and chosen by what it read.  Looked at again.
-                return
-            self.path.signers = signers
-            self._keys_seen = seen
-        except CertStatusError as exc:
-            log.error("keys: %s", exc)
-            self._keys_again_s = monotonic_s + _KEYS_AGAIN_S
-
-    def note_status(self) -> None:
-        """Replace the status file."""
-        write_status(self.config.state / "run" / f"worker-{self.slot}.json", self.status())
+        if not self.status_file.is_busy:
+            self.status_file.put(self.status())
 
     def status(self) -> dict[str, Any]:
         """Return what stands in the status file (see the module's description)."""
@@ -363,12 +387,18 @@ class Worker:
             "time_ms": now_ms,
             "ready": self.is_ready() and not self._stopped.is_set(),
             "trouble": self.follower.trouble,
+            "crls": {
+                "generation": standing.listed.generation,
+                "awaited": standing.catalogue.awaited_count,
+                "trouble": self.follower.crls.trouble,
+            },
             "epoch": standing.epoch.hex(),
             "applied_seq": standing.seq,
             "beat_age_ms": now_ms - standing.time_ms if standing.time_ms else None,
             "reloads": self.follower.reloads,
             "overlay_entries": len(standing.view.overlay),
             "issuers": issuers,
+            "unfit_keys": {item.pair: item.problem for item in self.path.signers.unfit},
             "connections": len(self.lanes.connections),
             "accepted": self.lanes.accepted,
             "refused": self.lanes.refused,
@@ -387,6 +417,29 @@ class Worker:
             },
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
+
+
+def _tls_context(config: Config) -> ssl.SSLContext:
+    """Return what TLS connections are made with.  Raises: ConfigError — a file is not what it must be."""
+    responder = config.responder
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(responder.tls_certificate, responder.tls_key)
+    except OSError as exc:
+        raise ConfigError(
+            config.file, "responder.tls_certificate", "a certificate and its key", str(exc)
+        ) from exc
+    if responder.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(responder.tls_client_ca)
+        except OSError as exc:
+            raise ConfigError(
+                config.file, "responder.tls_client_ca", "CA certificates in PEM", str(exc)
+            ) from exc
+    return context
 
 
 async def serve(config: Config, slot: int) -> None:

@@ -61,7 +61,11 @@ _COMMANDS = {
     "provisions": ("certstatus.cli.provisions", "provisions", "How much was provided to whom."),
     "probe": ("certstatus.cli.probe", "probe", "Measure how soon a revocation is answered everywhere."),
     "publish": ("certstatus.cli.publishing", "publish", "CRLs: publish now."),
-    "crl": ("certstatus.cli.publishing", "crl", "CRL files: inspect."),
+    "crl": (
+        "certstatus.cli.publishing",
+        "crl",
+        "CRLs: mirror them, check by them, look into them; what was published when; the last.",
+    ),
     "store": ("certstatus.cli.stores", "store", "The store of record: state, upgrade."),
 }
 

@@ -12,11 +12,14 @@ from certstatus.cli.context import Installation, pass_installation
 
 @click.command
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--with-archive", is_flag=True, help="Copy the sealed packs of archived CRLs, too.")
 @pass_installation
-def backup(installation: Installation, file: Path) -> None:
+def backup(installation: Installation, file: Path, with_archive: bool) -> None:
     """Write a backup to FILE (a tar) while everything runs: records, CA keys, secrets, CRLs.
 
-    Whoever has it and the CA passphrase can sign as the CA.
+    Of archived CRLs it has those of today; packs of days that are over are named with their hashes, for
+    they never change: copy STATE/crl/archive beside it.  Whoever has a backup and the CA passphrase can
+    sign as the CA.
     """
     from certstatus import clock
     from issuance.backup import backup as write_backup
@@ -27,12 +30,20 @@ def backup(installation: Installation, file: Path) -> None:
         file.absolute(),
         clock.now_ms(),
         lambda table, rows: installation.say(f"{table}: {rows} rows"),
+        with_archive=with_archive,
     )
-    values = {"file": str(report.path), "bytes": report.bytes, "seq": report.seq, "rows": report.rows}
+    values = {
+        "file": str(report.path),
+        "bytes": report.bytes,
+        "seq": report.seq,
+        "rows": report.rows,
+        "packs_named": report.packs_named,
+    }
+    named = f", {report.packs_named} packs of archived CRLs named" if report.packs_named else ""
     installation.emit(
         values,
         f"{report.path}: {report.bytes} bytes, {sum(report.rows.values())} rows up to change {report.seq},"
-        f" {report.files} files",
+        f" {report.files} files{named}",
     )
 
 
@@ -95,7 +106,13 @@ def restore(
         "recorded_again": report.recorded_again,
         "without_record": report.without_record,
         "crls_read": report.crls_read,
+        "packs_missing": list(report.packs_missing),
     }
+    if report.packs_missing:
+        installation.say(
+            f"{len(report.packs_missing)} packs of archived CRLs are not in {state / 'crl' / 'archive'},"
+            f" bring them back: {', '.join(report.packs_missing)}"
+        )
     installation.emit(
         values,
         f"restored as epoch {report.epoch.hex()}, sequence at {report.seq}; {report.crls_read} published CRLs"

@@ -46,9 +46,20 @@ service_option = click.option("--service", help="SIGN, AUTH or another service's
 @click.option("--service", required=True, help="SIGN, AUTH or another service's name.")
 @click.option("--generation", type=click.IntRange(1), help="CA key generation [the newest].")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the certificate here.")
+@click.option(
+    "--partition",
+    metavar="CODE",
+    help="Municipality or ward of issue, e.g. 13104 or 131041, whose CRL the certificate is to be on"
+    " [that of certificates without one].",
+)
 @pass_installation
 def issue(
-    installation: Installation, request: Path, service: str, generation: int | None, out: Path | None
+    installation: Installation,
+    request: Path,
+    service: str,
+    generation: int | None,
+    out: Path | None,
+    partition: str | None,
 ) -> None:
     """Issue a certificate for REQUEST: a CSR or a public key, PEM or DER ("-" is standard input).
 
@@ -68,7 +79,13 @@ def issue(
     issuer = issuer_of(installation.store, service, generation)
     issuing = Issuing.of(issuer, installation.ca_keys.private_key(issuer.issuer_id))
     issued = issue_certificate(
-        installation.store, issuing, installation.index_key, public_key, clock.now_ms, subject=subject
+        installation.store,
+        issuing,
+        installation.index_key,
+        public_key,
+        clock.now_ms,
+        subject=subject,
+        partition=partition,
     )
     pem = load_certificate(issued.certificate_der).public_bytes(Encoding.PEM).decode()
     if out is not None:
@@ -77,6 +94,7 @@ def issue(
         "service": service,
         "serial": issued.serial.hex(),
         "seq": issued.seq,
+        "scope": issued.scope,
         "certificate": pem,
         "file": str(out) if out else None,
     }
@@ -221,6 +239,7 @@ def show(installation: Installation, serial: bytes, service: str | None, pem: bo
         ("invalid since", shown.invalidity),
         ("valid", f"{shown.not_before or '?'} to {shown.not_after}"),
         ("origin", shown.origin),
+        ("on CRLs", shown.scope if shown.scope == "all" else f"{shown.scope}, all"),
         ("OCSP answers", f"{shown.answer}: {shown.why}"),
     ]
     lines = [f"{name:<14}{value}" for name, value in facts if value]

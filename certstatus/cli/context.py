@@ -121,3 +121,12 @@ def table(headings: list[str], rows: list[list[object]]) -> str:
 
 
 pass_installation = click.make_pass_decorator(Installation)
+
+
+def exit_code_of(exc: Exception) -> int:
+    """Return what a command exits with that goes on after a failure and tells it at its end."""
+    from certstatus.errors import EXIT_SOFTWARE, EXIT_UNAVAILABLE, CertStatusError
+
+    if isinstance(exc, CertStatusError):
+        return exc.exit_code
+    return EXIT_UNAVAILABLE if isinstance(exc, OSError) else EXIT_SOFTWARE

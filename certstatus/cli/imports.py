@@ -34,7 +34,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="A folder of certificates, or a PEM bundle; may be given again.",
 )
 @click.option("--index", "index_txt", type=_FILE, help="The index.txt of `openssl ca`.")
-@click.option("--crl", "crl_path", type=_FILE, help="The CA's newest complete CRL.")
+@click.option(
+    "--crl",
+    "crl_paths",
+    type=_FILE,
+    multiple=True,
+    help="The CA's newest complete CRL; of a CA that has one for each distribution point, each of them.",
+)
 @click.option("--crl-url", help="Fetch that CRL from here (http or https).")
 @click.option("--poll", is_flag=True, help="Go on fetching it from there while serving.")
 @click.option(
@@ -65,7 +71,7 @@ def import_(
     passphrase_file: Path | None,
     certificates: tuple[Path, ...],
     index_txt: Path | None,
-    crl_path: Path | None,
+    crl_paths: tuple[Path, ...],
     crl_url: str | None,
     poll: bool,
     poll_period: int,
@@ -83,11 +89,14 @@ def import_(
     from the CA's last.  Without, the CA goes on by itself and its CRLs are followed: run the command again
     with a newer one, or give --crl-url and --poll.
 
+    Of a CA whose certificates name several distribution points, give with --crl the CRL of each; each goes
+    on here, of the same certificates and numbered on from the last.
+
     All files are read and checked before anything is recorded.  Run again it goes on where it was
     killed, or records what is new.  The rest of the policy is that of the [[issuer]] of this service in
     the configuration, if there is one.
     """
-    if crl_path is not None and crl_url is not None:
+    if crl_paths and crl_url is not None:
         raise click.UsageError("--crl and --crl-url exclude each other")
     if poll and crl_url is None:
         raise click.UsageError("--poll needs --crl-url")
@@ -117,7 +126,7 @@ def import_(
         passphrase=None if key_path is None else _passphrase(key_path, passphrase_file),
         certificates=certificates,
         index_txt=index_txt,
-        crl_path=crl_path,
+        crl_paths=crl_paths,
         crl_der=None if crl_url is None else _fetched(crl_url),
         crl_url=crl_url,
         crl_number=crl_number,
@@ -169,6 +178,10 @@ def _say(installation: Installation, report: ImportReport, no_wait: bool, timeou
         )
         if count or name == "certificates"
     )
+    for scope in report.scopes:
+        place = f"{issuer.service.lower()}/g{issuer.generation}/{scope.name}"
+        before = scope.title or "a point without an address"
+        installation.say(f"/crl/{place}/complete.crl goes on from {before}")
     report_change(installation, f"{which} {how}: {counts}", report.recorded, no_wait, timeout)
 
 

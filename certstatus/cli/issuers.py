@@ -109,6 +109,26 @@ def add_certificate(
     installation.emit(values, f"issuer {found.issuer_id}: {values['certificates']} CA certificates")
 
 
+@issuer.command("close-partition")
+@click.argument("service")
+@click.argument("partition")
+@click.option("--generation", type=click.IntRange(1), help="CA key generation [the newest].")
+@pass_installation
+def close_partition(installation: Installation, service: str, partition: str, generation: int | None) -> None:
+    """Issue nothing into a CRL PARTITION of SERVICE any more, e.g. m1/13104: its municipality was merged.
+
+    What was issued into it stays there, and its CRLs go on until all of it has ended and left them.
+    """
+    from certstatus import clock
+    from issuance.crl_scopes import close_scope
+    from issuance.issuers import issuer_of
+
+    found = issuer_of(installation.store, service, generation)
+    recorded = close_scope(installation.store, found.issuer_id, partition, clock.now_ms)
+    values = {"issuer_id": found.issuer_id, "partition": partition, "seq": recorded.seq}
+    installation.emit(values, f"{service} {partition}: closed, change {recorded.seq}")
+
+
 def _certificate_der(file: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -1,22 +1,21 @@
-"""``certstatus publish now`` and ``certstatus crl inspect``: making CRLs, and looking into one."""
+"""``certstatus publish now`` and ``certstatus crl ...``: making CRLs, looking into them, relying on them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from certstatus import clock
-from certstatus.cli.context import Installation, pass_installation, table
-from certstatus.crl_reason import reason_text
+from certstatus.cli.context import Installation, exit_code_of, pass_installation, table
+from certstatus.cli.crl_compare import compare
+from certstatus.cli.crl_inspect import inspect
+from certstatus.cli.crl_last import prepare_last, publish_last
+from certstatus.cli.crl_past import at
+from certstatus.cli.relying import check, mirror
 
-if TYPE_CHECKING:
-    from cryptography import x509
-
-    from certstatus.crl import ParsedCRL
-    from certstatus.crl_entry import CRLEntry
+# More rows than that nobody reads; --json has them all.
+_ROWS_SHOWN = 50
 
 
 @click.group
@@ -25,15 +24,43 @@ def publish() -> None:
 
 
 @publish.command
-@click.option("--service", help="Only this service [all].")
+@click.option("--service", help="Only this service [every one].")
+@click.option(
+    "--scope", "paths", multiple=True, help="Only this scope, e.g. sign/g1/all; may be given again."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="A complete and a delta CRL of each, also of the unchanged."
+)
 @pass_installation
-def now(installation: Installation, service: str | None) -> None:
-    """Publish a complete and a delta CRL of every CA key, also while `serve` runs."""
-    from certstatus.store_use import using_store
-    from publisher.crl_publish import publish_now
+def now(installation: Installation, service: str | None, paths: tuple[str, ...], everything: bool) -> None:
+    """Publish CRLs at once: a delta where something has changed, and what is due.
 
-    with using_store(installation.config.state):
-        made = publish_now(installation.config, service=service)
+    Also while `serve` runs.  Unless --scope says of what, old files and the archive are looked after as well.
+    A scope that fails keeps no other back; the exit code is then that of the first failure (66: a CA key is
+    not at hand, 65: a CRL is not what it must be, 69: a file cannot be written), also of that looking after,
+    and 75 if another publisher was at it for too long.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from certstatus.store_use import using_store
+    from publisher.publish_now import publish_now
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with (
+        using_store(installation.config.state),
+        Progress(*columns, console=console, disable=installation.as_json) as shown,
+    ):
+        task = shown.add_task("CRLs", total=None, visible=False)
+
+        def told(done: int, total: int, path: str) -> None:
+            # One or two are over before anybody could read it.
+            shown.update(task, completed=done, total=total, description=path, visible=total > 2)
+
+        report = publish_now(
+            installation.config, service=service, paths=paths, everything=everything, told=told
+        )
     values = [
         {
             "scope": item.scope,
@@ -44,164 +71,48 @@ def now(installation: Installation, service: str | None) -> None:
             "next_update": clock.utc_text(item.next_update_s),
             "file": str(item.file),
         }
-        for item in made
+        for item in report.published
     ]
-    rows: list[list[object]] = [
-        [
-            item["scope"],
-            item["kind"],
-            item["number"],
-            item["base_number"],
-            item["entries"],
-            item["next_update"],
-        ]
-        for item in values
+    failed = [
+        {"scope": path, "kind": type(exc).__name__, "error": str(exc)} for path, exc in report.failed.items()
     ]
-    installation.emit(values, table(["scope", "kind", "number", "base", "entries", "next update"], rows))
+    summary = {
+        "scopes": report.scopes,
+        "unchanged": report.unchanged,
+        "published": values,
+        "failed": failed,
+        "untidy": None if report.untidy is None else str(report.untidy),
+    }
+    installation.emit(summary, lambda: _made(report.scopes, values))
+    for item in failed:
+        installation.say(f"{item['scope']}: {item['kind']}: {item['error']}")
+    if report.untidy is not None:
+        installation.say(f"tidying: {type(report.untidy).__name__}: {report.untidy}")
+    first = next(iter([*report.failed.values(), report.untidy]))
+    if first is not None:
+        raise click.exceptions.Exit(exit_code_of(first))
+
+
+def _made(scopes: int, values: list[dict[str, Any]]) -> str:
+    if not values:
+        return f"nothing is new or due in {scopes} scope{'s' * (scopes != 1)}; --all publishes all the same"
+    columns = ["scope", "kind", "number", "base_number", "entries", "next_update"]
+    rows: list[list[object]] = [[item[name] for name in columns] for item in values[:_ROWS_SHOWN]]
+    text = table(["scope", "kind", "number", "base", "entries", "next update"], rows)
+    if len(values) > len(rows):
+        text += f"\nand {len(values) - len(rows)} more, in {scopes} scopes"
+    return text
 
 
 @click.group
 def crl() -> None:
-    """CRL files."""
+    """CRLs: files, what was published when, and the side that relies on them."""
 
 
-@crl.command
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Verify with this CA (PEM)."
-)
-@click.option(
-    "--base",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="For a delta CRL: combine with this complete one.",
-)
-@click.option("--entries", "with_entries", is_flag=True, help="List the entries.")
-@pass_installation
-def inspect(
-    installation: Installation, file: Path, ca: Path | None, base: Path | None, with_entries: bool
-) -> None:
-    """Say what the CRL in FILE (DER or PEM) says, and what is wrong with it.
-
-    Exits with 65 if its form or, with --ca, its signature is wrong.
-    """
-    from certstatus.crl import parse_certificate_list
-    from certstatus.crl_combine import combine
-    from certstatus.crl_lint import lint
-    from certstatus.errors import CRLCheckFailed, DERError
-    from certstatus.x509_reading import load_crl
-
-    content = _der(file)
-    parsed = parse_certificate_list(content)
-    try:
-        loaded = load_crl(content)
-    except ValueError as exc:
-        raise DERError(f"{file}: cannot be read: {exc}") from exc
-    findings = lint(parsed, hold_allowed=True)
-    if ca is not None and not _is_signed_by(loaded, ca):
-        findings.append("pkix.signature_does_not_verify")
-    entries, note = parsed.entries, ""
-    if base is not None:
-        complete = parse_certificate_list(_der(base))
-        try:
-            entries = combine(complete, parsed)
-        except CRLCheckFailed as exc:
-            if exc.findings != ["pkix.combine_base_not_older"]:
-                raise
-            # Fetched before the next delta was out: a complete CRL as new holds all that it says.
-            entries = complete.entries
-            note = f"complete CRL {complete.number} is no older, so its entries stand as they are"
-    values = _values(file, loaded, parsed, entries, findings)
-    if note:
-        values["note"] = note
-    if ca is not None:
-        values["signature"] = "verified" if "pkix.signature_does_not_verify" not in findings else "wrong"
-    if with_entries:
-        values["entries"] = [_entry(entry) for entry in entries]
-    installation.emit(values, lambda: _text(values))
-    if findings:
-        raise CRLCheckFailed(findings)
-
-
-def _der(file: Path) -> bytes:
-    import base64
-    import re
-
-    from certstatus.errors import DERError
-
-    content = file.read_bytes()
-    if not content.startswith(b"-----"):
-        return content
-    found = re.search(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", content, re.DOTALL)
-    if found is None:
-        raise DERError(f"{file}: PEM, but not of a CRL")
-    try:
-        return base64.b64decode(found[1])
-    except ValueError as exc:
-        raise DERError(f"{file}: PEM, but not base64: {exc}") from exc
-
-
-def _is_signed_by(crl: x509.CertificateRevocationList, ca: Path) -> bool:
-    from certstatus.errors import KeyFileError
-    from certstatus.x509_reading import load_certificate
-
-    try:
-        certificate = load_certificate(ca.read_bytes())
-    except ValueError as exc:
-        raise KeyFileError(f"{ca}: not a certificate") from exc
-    key: Any = certificate.public_key()
-    return crl.issuer == certificate.subject and crl.is_signature_valid(key)
-
-
-def _values(
-    file: Path,
-    loaded: x509.CertificateRevocationList,
-    parsed: ParsedCRL,
-    entries: list[CRLEntry],
-    findings: list[str],
-) -> dict[str, Any]:
-    reasons = Counter(reason_text(entry.reason or 0) for entry in entries)
-    return {
-        "file": str(file),
-        "kind": "complete" if parsed.base_number is None else "delta",
-        "issuer": loaded.issuer.rfc4514_string(),
-        "number": parsed.number,
-        "base_number": parsed.base_number,
-        "this_update": clock.utc_text(parsed.this_update_s),
-        "next_update": None if parsed.next_update_s is None else clock.utc_text(parsed.next_update_s),
-        "entry_count": len(entries),
-        "reasons": dict(sorted(reasons.items())),
-        "findings": findings,
-    }
-
-
-def _text(values: dict[str, Any]) -> str:
-    kind = values["kind"]
-    number = f"{values['number']}" + (
-        f" on {values['base_number']}" if values["base_number"] is not None else ""
-    )
-    reasons = ", ".join(f"{name} {count}" for name, count in values["reasons"].items())
-    lines = [
-        f"{kind} CRL {number} of {values['issuer']}",
-        f"valid     {values['this_update']} to {values['next_update']}",
-        f"entries   {values['entry_count']}" + (f" ({reasons})" if reasons else ""),
-    ]
-    if "signature" in values:
-        lines.append(f"signature {values['signature']}")
-    if "note" in values:
-        lines.append(f"note      {values['note']}")
-    rows: list[list[object]] = [
-        [item["serial"], item["revoked_at"], item["reason"], item["invalid_since"]]
-        for item in values.get("entries", [])
-    ]
-    if rows:
-        lines += ["", table(["serial", "revoked at", "reason", "invalid since"], rows)]
-    return "\n".join(lines)
-
-
-def _entry(entry: CRLEntry) -> dict[str, Any]:
-    return {
-        "serial": entry.serial.hex(),
-        "revoked_at": clock.utc_text(entry.revoked_at_s),
-        "reason": None if not entry.reason else reason_text(entry.reason),
-        "invalid_since": None if entry.invalidity_at_s is None else clock.utc_text(entry.invalidity_at_s),
-    }
+crl.add_command(at)
+crl.add_command(mirror)
+crl.add_command(check)
+crl.add_command(compare)
+crl.add_command(prepare_last)
+crl.add_command(publish_last)
+crl.add_command(inspect)

@@ -22,6 +22,7 @@ from certstatus.config import KEY_ALGORITHMS
 
 if TYPE_CHECKING:
     from certstatus.issuer_table import Issuer
+    from responder.keys import Unfit
 
 _FILE = click.Path(dir_okay=False, path_type=Path, allow_dash=True)
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -151,7 +152,10 @@ def adopt(
 )
 @pass_installation
 def status(installation: Installation, issuance: bool) -> None:
-    """List responder certificates, whether and until when they are good."""
+    """List responder certificates, whether and until when they are good.
+
+    A pair of files of this host that cannot be used is listed as unfit, and what is wrong with it is said.
+    """
     values = _signed(installation) if issuance else _installed(installation)
     rows: list[list[object]] = [
         [item["issuer_id"], item["serial"], item["host"], item["from"], item["until"], item["state"]]
@@ -176,7 +180,7 @@ def drop(
 ) -> None:
     """Drop a compromised responder certificate, and every answer that it signed.
 
-    SERIAL is hexadecimal as `responder-cert list`, openssl or a browser shows it.
+    SERIAL is hexadecimal as `responder-cert status`, openssl or a browser shows it.
     """
     from issuance.responder_certs import drop_certificate
 
@@ -207,7 +211,10 @@ def _installed(installation: Installation) -> list[dict[str, Any]]:
 
     keys = HostKeys(installation.config.state / "host")
     now_s = clock.now_s()
-    return [
+    loaded = keys.load()
+    for unfit in loaded.unfit:
+        installation.say(unfit.problem)
+    good: list[dict[str, Any]] = [
         {
             "issuer_id": item.issuer_id,
             "serial": item.serial,
@@ -219,9 +226,25 @@ def _installed(installation: Installation) -> list[dict[str, Any]]:
             else "alarm"
             if now_s >= item.alarm_at_s
             else "good",
+            "problem": None,
         }
-        for item in keys.load().signers
+        for item in loaded.signers
     ]
+    return good + [_unfit(item, keys.host) for item in loaded.unfit]
+
+
+def _unfit(item: Unfit, host: str) -> dict[str, Any]:
+    """Return what is known of a pair that cannot be used: what its name says, and what is wrong."""
+    issuer_id, _, serial = item.pair.partition("-")
+    return {
+        "issuer_id": int(issuer_id) if issuer_id.isdecimal() else None,
+        "serial": serial.partition("-")[0] or None,
+        "host": host,
+        "from": None,
+        "until": None,
+        "state": "unfit",
+        "problem": item.problem,
+    }
 
 
 def _issuer_of(ca_file: Path, issuer_id: int) -> Issuer:

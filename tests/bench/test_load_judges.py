@@ -11,6 +11,9 @@ from load_cases import Liar, begin, load, octets
 
 from bench.revoked_meanwhile import this_boot
 
+# Loads and rates, which others beside them would spoil.
+pytestmark = pytest.mark.alone
+
 FIRST = 0x4A << 112
 WRONG = {
     "revoked": "wrong: revoked instead of good",

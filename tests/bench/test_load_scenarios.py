@@ -16,6 +16,9 @@ from served_installation import Served
 from bench.national_mix import CRL_PULLS, STATUS_REQUESTS
 from bench.real_clients import real_clients
 
+# Loads and rates, which others beside them would spoil.
+pytestmark = pytest.mark.alone
+
 MIXES = ("NationalMix", "ZipfMix")
 ENTITLED = (*MIXES, "RealClients", "Repeated", "Cold", "Unknown", "MorningPeak", "CRLPull")
 USERS = 16
@@ -61,7 +64,7 @@ def test_every_scenario_runs_while_certificates_are_revoked(
     try:
         # Everybody has the old one, and asks for a newer one every second.
         time.sleep(2.5)
-        served.run("publish", "now")
+        served.run("publish", "now", "--all")
         while served.get(path) == old:
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from warm_commands import run_command
+
 from certstatus import processes
 from certstatus.private_valkey import clear, socket_path
 
@@ -40,7 +42,6 @@ class Served:
         self.config = self.state / "certstatus.toml"
         self.supervisor: subprocess.Popen[str] | None = None
         self.url = ""
-        self.admin_url = ""
         self._output = folder / "serve.out"
 
     # --- commands ----------------------------------------------------------------------------------
@@ -51,11 +52,16 @@ class Served:
 
     def run(self, *words: str, expect: int = 0, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, which must be with exit code *expect*."""
-        done = subprocess.run(
-            self.command(*words), capture_output=True, text=True, timeout=120, check=False, input=given
-        )
+        done = self._done(*words, given=given)
         assert done.returncode == expect, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
+
+    def _done(self, *words: str, given: str | None) -> subprocess.CompletedProcess[str]:
+        if words[0] != "serve":
+            return run_command(["--config", str(self.config), *words], given=given)
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=120, check=False, input=given
+        )
 
     def json(self, *words: str) -> Any:
         """Run a command with --json and return what it printed."""
@@ -80,14 +86,26 @@ class Served:
             time.sleep(0.05)
         if found := re.search(r"^ready (http://\S+)$", self.output, re.MULTILINE):
             self.url = found[1]
-        if found := re.search(r"operators' pages: (http://\S+)/", self.output):
-            self.admin_url = found[1]
         return self
+
+    @property
+    def admin_url(self) -> str:
+        """Where the operators' pages are; said in a line of its own, which may come after ``ready``."""
+        found = re.search(r"operators' pages: (http://\S+)/", self.output)
+        assert found is not None, self.output
+        return found[1]
 
     @property
     def output(self) -> str:
         """What ``serve`` has printed so far."""
         return self._output.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until ``serve`` has printed this."""
+        until = time.monotonic() + 10
+        while text not in self.output:
+            assert time.monotonic() < until, self.output
+            time.sleep(0.05)
 
     def logs(self) -> str:
         """The last words of every process."""

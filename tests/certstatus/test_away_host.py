@@ -104,6 +104,12 @@ def _stream_begins(installation: Installation) -> int:
     return int(client.xrange(keys.stream, count=1)[0][0].split(b"-")[0])
 
 
+def _stream_ends(installation: Installation) -> int:
+    keys = FeedKeys(installation.config.valkey.namespace, installation.store.state().epoch)
+    client: Any = installation.valkey
+    return int(client.xrevrange(keys.stream, count=1)[0][0].split(b"-")[0])
+
+
 def _change_much(installation: Installation, count: int) -> int:
     """Let *count* things happen that concern nobody, and wait for a snapshot beyond them; its number."""
     with installation.store.writing(clock.now_ms) as act:
@@ -139,10 +145,13 @@ def test_a_host_that_was_away_says_try_later_until_it_is_current(served: Served,
             served.run(
                 "revoke", served.serial("good"), "--service", "AUTH", "--cause", "key-leaked", "--no-wait"
             )
+            # It waits for the next change, so this one is on its way to it: it alone.
+            revoked_seq = installation.store.state().seq
+            _wait(lambda: _stream_ends(installation) >= revoked_seq, "the feed")
             if is_trimmed:
                 _change_much(installation, 120)
                 _change_much(installation, 120)
-                _wait(lambda: _stream_begins(installation) > before["applied_seq"] + 1, "trimming")
+                _wait(lambda: _stream_begins(installation) > revoked_seq + 1, "trimming")
             else:
                 assert _stream_begins(installation) <= before["applied_seq"]
             time.sleep(max(0.0, stopped_s + AWAY_S - time.monotonic()))

@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from served_installation import Served, openssl
+from warm_commands import run_command
 
 from certstatus import __version__
 from certstatus.cli import cli
@@ -167,12 +168,13 @@ def test_publish_now_and_openssl_verifies_with_base_and_delta(served: Served, tm
     """A certificate revoked after the base is rejected with the delta, and by the next complete CRL alone."""
     serial, pem = issue(served, tmp_path)
     base = tmp_path / "base.crl"
-    served.run("publish", "now", "--service", "AUTH")
+    served.run("publish", "now", "--all", "--service", "AUTH")
     base.write_bytes(_eventually(served, "/crl/auth/g1/all/complete.crl"))
     served.run("revoke", serial, "--cause", "renewed")
-    made = served.json("publish", "now", "--service", "AUTH")
+    made = served.json("publish", "now", "--all", "--service", "AUTH")["published"]
+    assert {item["scope"] for item in made} >= {"auth/g1/all", "auth/g1/n8/b0"}
+    made = [item for item in made if item["scope"] == "auth/g1/all"]
     assert [item["kind"] for item in made] == ["complete", "delta"]
-    assert {item["scope"] for item in made} == {"auth/g1/all"}
     complete, delta = (
         served.state / "crl" / "auth" / "g1" / "all" / Path(item["file"]).name for item in made
     )
@@ -188,6 +190,40 @@ def test_publish_now_and_openssl_verifies_with_base_and_delta(served: Served, tm
         done = _verify(pem, ca, crls)
         assert ("certificate revoked" in done) == (crls == [complete]), done
     assert "certificate revoked" in _verify(pem, ca, [base, delta], "-extended_crl -use_deltas")
+
+
+def test_publish_now_says_what_was_new_and_what_failed(served: Served, tmp_path: Path) -> None:
+    """Nothing new: nothing made.  A change: that scope's delta.  A key that is away: the others all the
+    same, and the exit code says why."""
+    count = len(served.json("publish", "now", "--all")["published"]) // 2
+    assert served.json("publish", "now") == {
+        "scopes": count,
+        "unchanged": count,
+        "published": [],
+        "failed": [],
+        "untidy": None,
+    }
+    assert "--all publishes all the same" in served.run("publish", "now").stdout
+    serial, _ = issue(served, tmp_path)
+    served.run("revoke", serial, "--cause", "renewed")
+    made = served.json("publish", "now", "--scope", "auth/g1/all", "--scope", "sign/g1/all")
+    assert [(item["scope"], item["kind"]) for item in made["published"]] == [("auth/g1/all", "delta")]
+    assert (made["scopes"], made["unchanged"]) == (2, 1)
+    served.run("publish", "now", "--scope", "auth/g1/none", expect=66)
+    key = served.state / "ca" / "1.key"
+    key.rename(tmp_path / "1.key")
+    try:
+        done = served.run("publish", "now", "--all", expect=66)
+        assert re.search(r"^auth/g1/all +complete", done.stdout, re.MULTILINE)
+        assert "sign/g1/all: KeyFileError" in done.stderr
+        made = json.loads(served.run("publish", "now", "--all", "--json", expect=66).stdout)
+        failed = {item["scope"]: item["kind"] for item in made["failed"]}
+        assert "sign/g1/all" in failed
+        assert all(scope.startswith("sign/g1/") for scope in failed)
+        assert set(failed.values()) == {"KeyFileError"}
+        assert len(made["published"]) == 2 * (count - len(failed))
+    finally:
+        (tmp_path / "1.key").rename(key)
 
 
 def _verify(pem: Path, ca: Path, crls: list[Path], options: str = "") -> str:
@@ -283,12 +319,30 @@ def test_a_host_apart_gets_its_certificate_by_files(served: Served, tmp_path: Pa
     right = ["--issuer-id", "2", "--ca", str(served.state / "demo" / "auth" / "ca.pem")]
     assert "installed, good until" in other.run("responder-cert", "install", "-", *right, given=pem).stdout
     (item,) = other.json("responder-cert", "status")
-    assert (item["host"], item["state"]) == ("osaka-1", "good")
+    assert (item["host"], item["state"], item["problem"]) == ("osaka-1", "good", None)
+    _broken_pairs_are_listed(other, item["serial"])
     served.run("host", "end", "osaka-1")
     assert {host["host"]: bool(host["ended_at"]) for host in served.json("host", "list")} == {
         "localhost": False,
         "osaka-1": True,
     }
+
+
+def _broken_pairs_are_listed(host: Served, serial: str) -> None:
+    """Not only said to whoever reads text: programs that watch a host go by the JSON."""
+    (certificate,) = (host.state / "host" / "keys").glob("2-*.crt")
+    content = certificate.read_bytes()
+    certificate.write_bytes(b"broken")
+    try:
+        (item,) = host.json("responder-cert", "status")
+        assert (item["issuer_id"], item["serial"], item["state"]) == (2, serial, "unfit")
+        assert (item["host"], item["from"], item["until"]) == ("osaka-1", None, None)
+        assert certificate.name in item["problem"]
+        said = host.run("responder-cert", "status")
+        assert "unfit" in said.stdout
+        assert certificate.name in said.stderr
+    finally:
+        certificate.write_bytes(content)
 
 
 def test_a_responder_certificate_from_elsewhere_is_adopted(served: Served, tmp_path: Path) -> None:
@@ -411,9 +465,7 @@ def _good_of_auth(served: Served) -> int:
 
 def certstatus(*words: str, cwd: Path, expect: int) -> subprocess.CompletedProcess[str]:
     """Run the command line in a folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "certstatus.cli", *words], capture_output=True, text=True, cwd=cwd, check=False
-    )
+    done = run_command(list(words), cwd=cwd)
     assert done.returncode == expect, done.stderr
     return done
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certstatus import clock, publisher_key
-from certstatus.durable import write_durable
+from certstatus.durable import sync_all, write_durable
 from certstatus.errors import ConfigError, KeyFileError
 from certstatus.valkey import connect
 
@@ -70,6 +70,17 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_many_are_synced_and_those_that_cannot_be_are_told(tmp_path: Path) -> None:
+    """Files and folders; one that is missing keeps no other from it."""
+    paths = [tmp_path / str(number) for number in range(40)]
+    for path in paths:
+        path.write_bytes(b"content")
+    missing = tmp_path / "missing"
+    troubles = sync_all([*paths[:20], missing, tmp_path, *paths[20:]])
+    assert {path: type(trouble) for path, trouble in troubles.items()} == {missing: FileNotFoundError}
+    assert sync_all([]) == {}
 
 
 def test_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:

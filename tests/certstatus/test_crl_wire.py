@@ -78,6 +78,7 @@ class Authority:
         base: int | None = None,
         idp: bytes | None = None,
         freshest: bytes | None = None,
+        expired_from_s: int | None = None,
         this_update_s: int = _THIS_S,
         next_update_s: int = _NEXT_S,
     ) -> bytes:
@@ -92,6 +93,7 @@ class Authority:
             base_crl_number=base,
             issuing_distribution_point_der=idp,
             freshest_crl_der=freshest,
+            expired_certs_from_s=expired_from_s,
         )
 
     def issue(self, tbs: bytes) -> bytes:
@@ -193,6 +195,15 @@ _ASN1_REASONS = {
 }
 
 
+def _dates_findings(entries: Sequence[CRLEntry], this_update_s: int) -> list[str]:
+    """What lint says of dates drawn at random."""
+    late = any(entry.revoked_at_s > this_update_s for entry in entries)
+    doubtful = any((entry.invalidity_at_s or 0) > entry.revoked_at_s for entry in entries)
+    return ["certstatus.crl_entry_after_this_update"] * late + [
+        "certstatus.crl_invalidity_after_revocation"
+    ] * doubtful
+
+
 def _check_everywhere(authority: Authority, crl_der: bytes, entries: Sequence[CRLEntry]) -> ParsedCRL:
     """Verify the signature and compare times and entries in all three readers; return ours."""
     expected = _ordered(entries)
@@ -284,7 +295,7 @@ def test_complete_crl_is_read_alike_by_all(authority: Authority, entries: list[C
             x509.FreshestCRL([x509.DistributionPoint(_foreign_point(_DELTA_POINT), None, None, None)]),
         ),
     }
-    assert lint(ours, hold_allowed=False) == []
+    assert lint(ours, hold_allowed=True) == _dates_findings(entries, _THIS_S)
 
 
 def test_delta_crl_is_read_alike_by_all(authority: Authority) -> None:
@@ -296,7 +307,7 @@ def test_delta_crl_is_read_alike_by_all(authority: Authority) -> None:
     extensions = _extensions(crl_der)
     assert extensions[oid.DELTA_CRL_INDICATOR] == (True, x509.DeltaCRLIndicator(299))
     assert oid.FRESHEST_CRL not in extensions
-    assert lint(ours, hold_allowed=True) == []
+    assert lint(ours, hold_allowed=True) == _dates_findings(entries, _THIS_S)
 
 
 def test_empty_crl_has_no_list(p256: Authority) -> None:
@@ -369,13 +380,26 @@ def test_pkilint_finds_nothing(
     """A linter of another house finds no error or warning in a complete and in a delta CRL."""
     entries = [CRLEntry(b"\x05", _THIS_S - 20, 1), CRLEntry(b"\x06", _THIS_S)]
     tbs = (
-        p256.tbs(entries, number=7, base=6, idp=_IDP)
+        p256.tbs(entries, number=7, base=6, idp=_IDP, expired_from_s=_2050_S)
         if delta
-        else p256.tbs(entries, idp=_IDP, freshest=_FRESHEST)
+        else p256.tbs(entries, idp=_IDP, freshest=_FRESHEST, expired_from_s=_THIS_S - 9000)
     )
     assert _pkilint(p256.issue(tbs), tmp_path, capsys) == []
     # It would have said so otherwise: this one has no number.
     assert _pkilint(_built(_AKI), tmp_path, capsys) != []
+
+
+def test_since_when_a_crl_keeps_who_has_expired(p256: Authority) -> None:
+    """In GeneralizedTime whatever the year, not critical, read back; nothing of it where it keeps nobody."""
+    for from_s, text in ((_THIS_S, b"20260701120000Z"), (_2050_S, b"20500101000000Z")):
+        parsed = parse_certificate_list(p256.issue(p256.tbs([], expired_from_s=from_s)))
+        found = parsed.extension(oid.EXPIRED_CERTS_ON_CRL)
+        assert found == ("2.5.29.60", False, b"\x18\x0f" + text)
+        assert parsed.expired_certs_from_s == from_s
+        assert lint(parsed, hold_allowed=False) == []
+    parsed = parse_certificate_list(p256.issue(p256.tbs([])))
+    assert parsed.extension(oid.EXPIRED_CERTS_ON_CRL) is None
+    assert parsed.expired_certs_from_s is None
 
 
 def test_frames_and_entries_make_the_same_crl(p256: Authority) -> None:
@@ -624,6 +648,17 @@ _FINDINGS: dict[str, bytes] = {
         _NUMBER,
         encode_extension(oid.EXPIRED_CERTS_ON_CRL, der.generalized_time(_THIS_S), critical=True),
     ),
+    "pkix.crl_expired_certs_malformed": _built(
+        _AKI, _NUMBER, encode_extension(oid.EXPIRED_CERTS_ON_CRL, der.utc_or_generalized_time(_THIS_S))
+    ),
+    "certstatus.crl_entry_after_this_update": _built(
+        _AKI, _NUMBER, entries=(der.sequence(der.integer(5), der.utc_or_generalized_time(_THIS_S + 1)),)
+    ),
+    "certstatus.crl_invalidity_after_revocation": _built(
+        _AKI,
+        _NUMBER,
+        entries=(_entry(b"\x05", encode_extension(oid.INVALIDITY_DATE, der.generalized_time(_THIS_S + 1))),),
+    ),
     "pkix.crl_aia_critical": _built(_AKI, _NUMBER, _access(oid.CA_ISSUERS, critical=True)),
     "pkix.crl_aia_not_only_ca_issuers": _built(_AKI, _NUMBER, _access(oid.CA_ISSUERS, "1.3.6.1.5.5.7.48.1")),
     "pkix.crl_extension_critical_unknown": _built(
@@ -655,10 +690,12 @@ def test_every_rule_of_lint_has_a_crl_that_breaks_it() -> None:
         "pkix.crl_version_not_2",
         "pkix.crl_remove_without_hold",
         "pkix.crl_base_number_too_long",
+        "certstatus.crl_hold_without_hold",
+        "certstatus.crl_freshest_of_other_scope",
     }
     known = set(_FINDINGS) | elsewhere
     source = Path(crl_lint.__file__).read_text() + inspect.getsource(crl.number_findings)
-    for code in re.findall(r'"(pkix\.[^"]+)"', source):
+    for code in re.findall(r'"((?:pkix|certstatus)\.[^"]+)"', source):
         pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", ".+", re.escape(code)))
         assert any(pattern.fullmatch(name) for name in known), code
     criticality = inspect.getsource(crl_lint._criticality_findings)
@@ -682,6 +719,22 @@ def test_lint_refuses_removal_where_there_is_no_hold() -> None:
     parsed = parse_certificate_list(_built(_AKI, _NUMBER, _DELTA, entries=(_entry(b"\x05", _reason(8)),)))
     assert lint(parsed, hold_allowed=True) == []
     assert lint(parsed, hold_allowed=False) == ["pkix.crl_remove_without_hold"]
+
+
+def test_lint_refuses_a_hold_where_there_is_no_hold() -> None:
+    """certificateHold is right only for an issuer whose policy has it."""
+    parsed = parse_certificate_list(_built(_AKI, _NUMBER, entries=(_entry(b"\x05", _reason(6)),)))
+    assert lint(parsed, hold_allowed=True) == []
+    assert lint(parsed, hold_allowed=False) == ["certstatus.crl_hold_without_hold"]
+
+
+def test_lint_knows_the_freshest_crl_of_the_scope() -> None:
+    """A complete CRL that points to the deltas of another scope, where it is known which is its own."""
+    parsed = parse_certificate_list(_built(_AKI, _NUMBER, encode_extension(oid.FRESHEST_CRL, _FRESHEST)))
+    assert crl_lint.lint_head(parsed, freshest_der=_FRESHEST) == []
+    other = distribution_point.encode_distribution_points([_POINT])
+    assert crl_lint.lint_head(parsed, freshest_der=other) == ["certstatus.crl_freshest_of_other_scope"]
+    assert crl_lint.lint_head(parse_certificate_list(_built(_AKI, _NUMBER)), freshest_der=other) == []
 
 
 def test_lint_finds_a_base_number_that_is_too_long() -> None:
@@ -876,7 +929,7 @@ def test_crls_round_trip(
     assert [parsed.this_update_s, parsed.next_update_s] == times
     assert (parsed.number, parsed.base_number) == (number, number - 1 if delta else None)
     assert parsed.entries == _ordered(entries)
-    assert lint(parsed, hold_allowed=False) == []
+    assert lint(parsed, hold_allowed=True) == _dates_findings(entries, times[0])
     assert encode(parsed.entries) == crl_der
     assert len(x509.load_der_x509_crl(crl_der)) == len(entries)
 

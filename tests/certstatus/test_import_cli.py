@@ -112,7 +112,7 @@ def test_a_ca_is_taken_over_while_serving(served: Served, tmp_path: Path) -> Non
     assert served.json(*words) == {"issuer_id": 3, "service": "TAKEN", "changed": False}
     served.run("revoke", "1001", "--service", "TAKEN", "--reason", "superseded")
     assert served.ask_file(good, old.ca) == "revoked"
-    served.run("publish", "now", "--service", "TAKEN")
+    served.run("publish", "now", "--all", "--service", "TAKEN")
     crl = served.state / "crl" / "taken" / "g1" / "all"
     # The CA's was 0A.
     numbers = sorted(int(path.name.split(".")[0]) for path in crl.glob("*.crl"))

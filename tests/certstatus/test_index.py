@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import resource
+from bisect import bisect_left
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certstatus import index
 from certstatus import snapshot as snapshots
 from certstatus.changes import NO_FINGERPRINT, Change, ChangeKind, pack_change, unpack_change
 from certstatus.errors import SnapshotError
@@ -311,3 +314,51 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
+
+
+def _column(values: list[int]) -> memoryview:
+    return memoryview(b"".join(value.to_bytes(8, "little") for value in sorted(values))).cast("Q")
+
+
+SPREADS = {
+    "evenly": lambda chance: chance.getrandbits(64),
+    "at one end": lambda chance: chance.getrandbits(50),
+    "at the other": lambda chance: (1 << 64) - 1 - chance.getrandbits(40),
+    "in two lumps": lambda chance: (chance.getrandbits(1) << 63) | chance.getrandbits(30),
+    "many of one value": lambda chance: chance.getrandbits(8) << 56,
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("rows", [0, 1, 2, 1500, 40_000])
+def test_a_place_that_is_guessed_is_that_of_halving(
+    spread: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For values that are there, their neighbours, and others, however the column is spread."""
+    monkeypatch.setattr(index, "_MANY", 0)
+    chance = random.Random(f"{spread} {rows}")
+    column = _column([SPREADS[spread](chance) for _ in range(rows)])
+    end = (1 << 64) - 1
+    wanted = {0, 1, end, *(chance.getrandbits(64) for _ in range(500))}
+    for value in chance.sample(column.tolist(), min(rows, 2000)) + column.tolist()[:3] + column.tolist()[-3:]:
+        wanted |= {value, max(value - 1, 0), min(value + 1, end)}
+    for value in wanted:
+        assert index._place(column, value) == bisect_left(column, value)
+
+
+def test_a_guess_finds_what_is_spread_evenly_without_halving_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be there for nothing: of evenly spread values next to none is looked for everywhere."""
+    monkeypatch.setattr(index, "_MANY", 0)
+    chance = random.Random(5)
+    column = _column([chance.getrandbits(64) for _ in range(100_000)])
+    whole = []
+
+    def counted(his: memoryview, hi: int, low: int = 0, high: int | None = None) -> int:
+        whole.extend([hi] if high is None else [])
+        return bisect_left(his, hi, low, high)
+
+    monkeypatch.setattr(index, "bisect_left", counted)
+    for _ in range(5000):
+        index._place(column, chance.getrandbits(64))
+    # The ends of the column, 1024 of 100,000 values.
+    assert 0 < len(whole) < 150

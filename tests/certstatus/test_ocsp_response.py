@@ -28,12 +28,17 @@ from certstatus.ocsp_response import (
     UNKNOWN_DER,
     ParsedResponse,
     ParsedSingle,
+    ResponseDataFrame,
     ResponseFrame,
     SingleResponse,
     encode_basic_response,
     encode_response,
     encode_response_data,
+    encode_response_start,
+    encode_updates,
     error_response,
+    join_response_data,
+    join_single_response,
     parse_response,
     revoked,
 )
@@ -624,6 +629,33 @@ def test_a_frame_gives_what_the_plain_encoder_gives(
     for tbs in [*every_tbs, *every_tbs]:
         basic_der = encode_basic_response(tbs, algorithm_der, signature, certs_der)
         assert frame(tbs, signature) == encode_response(basic_der)
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.none() | st.binary(max_size=128)), max_size=6),
+    st.sampled_from([GOOD_DER, UNKNOWN_DER, revoked(1_700_000_000), revoked(1_700_000_000, 1)]),
+    st.integers(0, 4_000_000_000),
+)
+def test_a_frame_of_response_data_gives_what_the_plain_encoder_gives(
+    asked: list[tuple[bytes, bytes | None]], status_der: bytes, produced_at_s: int
+) -> None:
+    """Whatever the lengths of CertID and nonce, and in whatever order they come."""
+    start_der = encode_response_start(b"k" * 20, produced_at_s)
+    updates_der = encode_updates(produced_at_s, produced_at_s + 900)
+    frame = ResponseDataFrame(start_der, status_der, updates_der)
+    for cert_id_der, nonce in [*asked, *asked]:
+        single_der = join_single_response(cert_id_der, status_der, updates_der, ())
+        assert frame(cert_id_der, nonce) == join_response_data(start_der, single_der, nonce)
+
+
+def test_a_frame_of_response_data_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of responses."""
+    monkeypatch.setattr(ocsp_response, "_FRAMES_MAX", 4)
+    frame = ResponseDataFrame(b"start", GOOD_DER, encode_updates(0, 1))
+    for octets in range(1, 20):
+        single_der = join_single_response(b"c" * octets, GOOD_DER, encode_updates(0, 1), ())
+        assert frame(b"c" * octets) == join_response_data(b"start", single_der)
+        assert len(frame._made) <= 4
 
 
 def test_a_frame_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from crl_history import History, happened
+from crl_history import ALL, PARTITION, History, happened
 from demo_service import Service, service_of
 from installation_watch import OpenWire, Watch
 from row_table import Proof
@@ -152,10 +152,11 @@ def sign(served: Served) -> Service:
     return service_of(served.state, "SIGN")
 
 
-@pytest.fixture(scope="session")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """An installation with an issuer that holds and releases, and a history of CRLs."""
-    with happened(tmp_path_factory.mktemp("history")) as made:
+@pytest.fixture(scope="session", params=[ALL, PARTITION], ids=["whole", "partition"])
+def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """An installation with an issuer that holds and releases, and a history of CRLs: of all that its key
+    signed, and of one partition."""
+    with happened(tmp_path_factory.mktemp("history"), request.param) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""A running installation whose third issuer holds and releases, and what its lists must say.
+"""A running installation whose second issuer holds and releases, and what the lists of a scope must say.
 
 What happens to its certificates, and when CRLs are made, is written down here; what each CRL must
 then list is told from the log of changes by rules of its own.  The CRLs themselves are fetched.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.error import HTTPError
 
+import sqlalchemy as sa
+from cryptography import x509
 from demo_service import Service, service_of
 from served_installation import Served
 
@@ -21,7 +23,7 @@ from certstatus import clock
 from certstatus.changes import ChangeKind, fingerprint
 from certstatus.config import load_config
 from certstatus.publisher_key import load_index_key
-from issuance import revoke
+from issuance import revoke, schema
 from issuance.ca_keys import CAKeyFolder
 from issuance.issuers import IssuerRecord, issuers
 from issuance.store import Store
@@ -31,19 +33,28 @@ from publisher.crl_scopes import CRLScope
 from publisher.lease import held
 
 SERVICE = "CORP"
-PLACE = "/crl/corp/g1/all"
-CONFIG = """
+ALL = "all"
+# One of two buckets: others' entries must not be on its lists.
+PARTITION = "n2/b0"
+# Not localhost, which a linter takes for no name that could be in a URI.
+BASE_URL = "http://status.example:8080"
+CONFIG = f"""
 [installation]
 state = "."
 
 [[issuer]]
 service = "AUTH"
+base_url = "{BASE_URL}"
+partition_buckets = 4
 
 [[issuer]]
 service = "CORP"
+base_url = "{BASE_URL}"
 access = "public"
 hold = true
 lapse_period_s = 2
+partition = "hash"
+partition_buckets = 2
 """
 SHORT_LIFE_S = 4
 _PATIENCE_S = 20.0
@@ -58,20 +69,24 @@ class Entry(NamedTuple):
 
 
 class History:
-    """Acts and CRLs of CORP.
+    """Acts and CRLs of CORP, as they are in one scope: ``all`` or ``PARTITION``.
 
+    place               where the scope's CRLs are served
     completes, deltas   numbers of the CRLs made, rising; the first complete one is the builder's
     named               serial numbers by the part they play
     """
 
-    def __init__(self, installation: Served, store: Store) -> None:
+    def __init__(self, installation: Served, store: Store, scope: str = ALL) -> None:
         self.installation = installation
+        self.scope = scope
+        self.place = f"/crl/{SERVICE.lower()}/g1/{scope}"
         self.corp: Service = service_of(installation.state, SERVICE)
         self.named: dict[str, int] = {}
         self._store = store
         self._index_key = load_index_key(installation.state / "secrets" / "index.key")
         self._publisher = CRLPublisher(store, CAKeyFolder(installation.state / "ca"), installation.state)
-        self._unused = list(self.corp.good)
+        self._partition_id = self._scope().partition_id
+        self._unused = [serial for serial in self.corp.good if self.is_mine(serial)]
 
     # --- what happened -----------------------------------------------------------------------------
 
@@ -79,6 +94,31 @@ class History:
     def issuer(self) -> IssuerRecord:
         """CORP as the store knows it."""
         return next(record for record in issuers(self._store) if record.service == SERVICE)
+
+    def is_mine(self, serial: int) -> bool:
+        """Say whether a certificate is in the scope, as the register has it."""
+        if self.scope == ALL:
+            return True
+        table = schema.certificate
+        with self._store.reading() as connection:
+            found = connection.execute(
+                sa.select(table.c.scope_id).where(
+                    table.c.service == SERVICE, table.c.serial == f"{serial:032x}"
+                )
+            ).scalar()
+        return found == self._partition_id
+
+    def certificate(self) -> x509.Certificate:
+        """A certificate that is in the scope."""
+        serial = next(serial for serial in self.corp.good if self.is_mine(serial))
+        pem = self.installation.run("show", f"{serial:032x}", "--pem").stdout
+        return x509.load_pem_x509_certificate(pem.encode())
+
+    def _scopes(self) -> list[CRLScope]:
+        return [scope for scope in self._publisher.scopes() if scope.issuer.service == SERVICE]
+
+    def _scope(self) -> CRLScope:
+        return next(scope for scope in self._scopes() if scope.name == self.scope)
 
     @property
     def completes(self) -> list[int]:
@@ -95,6 +135,8 @@ class History:
         upto = next(record.seq for record in self._records() if record.number == number)
         found: dict[int, Entry] = {}
         for change in self._store.revocation_changes(self.issuer.issuer_id, 0, upto):
+            if not self.is_mine(int.from_bytes(change.serial, "big")):
+                continue
             serial, at_s = int.from_bytes(change.serial, "big"), change.recorded_ms // 1000
             if change.kind is ChangeKind.REVOKED:
                 found[serial] = Entry(at_s, change.reason or None, change.invalidity_s or None)
@@ -124,6 +166,7 @@ class History:
                 serial=octets,
                 fingerprint=fingerprint(octets, self._index_key),
                 not_after_s=clock.now_s() + SHORT_LIFE_S,
+                scope_id=self._partition_id,
             )
         self.named[name] = serial
         return serial
@@ -151,9 +194,16 @@ class History:
         revoke.change_reason(self._store, self.found(serial), clock.now_ms, reason=reason)
 
     def publish(self, *, complete: bool = True) -> int:
-        """Make a complete CRL and a delta, or a delta alone; wait until they are served."""
+        """Make a complete CRL and a delta, or a delta alone; wait until they are served.
+
+        Complete ones of the issuer's other scopes too: what has ended leaves once all have listed it.
+        """
         with held(crl_lease(self._store), _PATIENCE_S) as fence:
-            made = self._publisher.issue(CRLScope(self.issuer), Due(complete, True), fence)
+            for scope in self._scopes():
+                if scope.name == self.scope:
+                    made = self._publisher.issue(scope, Due(complete, True), fence)
+                elif complete:
+                    self._publisher.issue(scope, Due(True, False), fence)
         for item in made:
             self.wait_for(f"{item.number}.crl" if item.kind == "complete" else f"{item.number}.delta.crl")
         return made[-1].number
@@ -167,7 +217,7 @@ class History:
 
     def _is_served(self, name: str) -> bool:
         try:
-            return bool(self.installation.get(f"{PLACE}/{name}"))
+            return bool(self.installation.get(f"{self.place}/{name}"))
         except HTTPError as error:
             # Not in the catalogue yet, or beyond what the worker has applied.
             if error.code in (404, 503):
@@ -177,7 +227,7 @@ class History:
     def _records(self) -> list[_Record]:
         return [
             _Record(record.number, record.kind, record.seq)
-            for record in self._store.crls(self.issuer.issuer_id, "all", state="published")
+            for record in self._store.crls(self.issuer.issuer_id, self.scope, state="published")
         ]
 
 
@@ -227,17 +277,17 @@ def _happen(history: History) -> None:
 
 
 @contextmanager
-def happened(folder: Path) -> Iterator[History]:
-    """Make the installation, serve it, and let everything happen."""
+def happened(folder: Path, scope: str) -> Iterator[History]:
+    """Make the installation, serve it, and let everything happen in a scope of CORP."""
     installation = Served(folder)
     with ExitStack() as stack:
         stack.callback(installation.clean_up)
         installation.state.mkdir()
         installation.config.write_text(CONFIG)
         installation.run("init")
-        installation.run("demo", "--population", "40")
+        installation.run("demo", "--population", "120")
         installation.serve(workers=1)
         store = stack.enter_context(Store.open(load_config(installation.config).store_url))
-        history = History(installation, store)
+        history = History(installation, store, scope)
         _happen(history)
         yield history

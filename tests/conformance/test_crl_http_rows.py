@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import threading
 import time
 from email.utils import parsedate_to_datetime
 
 import pytest
-from crl_history import PLACE, History
+from crl_history import History
 from crl_reading import read_crl
+from cryptography.hazmat.primitives import serialization
 from demo_service import Service
 from served_installation import Served
 from wire_client import Reply, Wire
@@ -43,8 +46,13 @@ def date_s(reply: Reply, name: str) -> int:
 @pytest.mark.row("CH1")
 def test_one_der_crl_of_the_registered_type(wire: Wire, auth: Service) -> None:
     """Complete and delta, under their names and under their numbers."""
+    until_s = time.monotonic() + 30
     for path in (COMPLETE, DELTA):
         reply = wire.get(path)
+        while reply.status == 404 and time.monotonic() < until_s:
+            # A new installation: the first delta follows its base a second later.
+            time.sleep(0.2)
+            reply = wire.get(path)
         assert (reply.status, reply.header("Content-Type")) == (200, "application/pkix-crl")
         crl = read_crl(reply.body, auth.ca)
         kind = ".crl" if crl.base is None else ".delta.crl"
@@ -163,35 +171,37 @@ def _day_after() -> str:
 
 @pytest.mark.row("CH6")
 def test_a_copy_is_fresh_until_its_successor_is_due(history_wire: Wire, history: History) -> None:
-    """The complete CRL for its period, the delta for its own, an old base until its nextUpdate."""
+    """The complete CRL within its period, the delta within its own, an old base until its nextUpdate."""
     policy = history.issuer.policy
     for name, period_s in (("complete", policy.crl_period_s), ("delta", policy.delta_period_s)):
-        reply = history_wire.get(f"{PLACE}/{name}.crl")
+        reply = history_wire.get(f"{history.place}/{name}.crl")
         crl = read_crl(reply.body, history.corp.ca)
         now_s = date_s(reply, "Date")
-        assert max_age_s(reply) == crl.this_update_s + period_s - now_s
-        assert date_s(reply, "Expires") == crl.this_update_s + period_s <= crl.next_update_s
+        # Within one period, at a moment of the scope's own.
+        expires_s = date_s(reply, "Expires")
+        assert crl.this_update_s < expires_s <= crl.this_update_s + period_s <= crl.next_update_s
+        assert max_age_s(reply) == max(0, expires_s - now_s)
         assert date_s(reply, "Last-Modified") == crl.this_update_s
-    base = history_wire.get(f"{PLACE}/1.crl")
+    base = history_wire.get(f"{history.place}/1.crl")
     assert date_s(base, "Expires") == read_crl(base.body, history.corp.ca).next_update_s
-    assert max_age_s(history_wire.get(f"{PLACE}/delta.crl")) < max_age_s(base)
+    assert max_age_s(history_wire.get(f"{history.place}/delta.crl")) < max_age_s(base)
 
 
 @pytest.mark.row("CH7")
 def test_bases_stay_and_a_delta_never_comes_before_its_base(history_wire: Wire, history: History) -> None:
     """Every base that a served delta names can be fetched, and the complete CRL of its own number, too."""
     for number in history.deltas:
-        crl = read_crl(history_wire.get(f"{PLACE}/{number}.delta.crl").body, history.corp.ca)
-        base = read_crl(history_wire.get(f"{PLACE}/{crl.base}.crl").body, history.corp.ca)
+        crl = read_crl(history_wire.get(f"{history.place}/{number}.delta.crl").body, history.corp.ca)
+        base = read_crl(history_wire.get(f"{history.place}/{crl.base}.crl").body, history.corp.ca)
         assert base.number == crl.base
         if number in history.completes:
-            assert history_wire.get(f"{PLACE}/{number}.crl").status == 200
+            assert history_wire.get(f"{history.place}/{number}.crl").status == 200
 
 
 @pytest.mark.row("CH7")
 def test_readers_see_one_whole_crl_or_the_next(wire: Wire, auth: Service, served: Served) -> None:
     """While new ones are published, every answer verifies, numbers only rise, and deltas have their base."""
-    publishing = threading.Thread(target=served.run, args=("publish", "now", "--service", "AUTH"))
+    publishing = threading.Thread(target=served.run, args=("publish", "now", "--all", "--service", "AUTH"))
     publishing.start()
     seen: list[int] = []
     until_s = time.monotonic() + 20
@@ -213,3 +223,32 @@ def test_readers_see_one_whole_crl_or_the_next(wire: Wire, auth: Service, served
             time.sleep(0.01)
     publishing.join()
     assert seen == sorted(seen)
+
+
+@pytest.mark.row("CH8")
+def test_the_list_leads_to_every_crl(wire: Wire, auth: Service) -> None:
+    """What it says of number, size and hash is so of what is fetched; 304 while it stays; HTML."""
+    reply = wire.get("/crl/auth/")
+    assert (reply.status, reply.header("Content-Type")) == (200, "application/json")
+    scopes = {item["scope"]: item for item in json.loads(reply.body)["scopes"]}
+    # The whole list, and every part of it.
+    assert set(scopes) == {"auth/g1/all", *(f"auth/g1/n8/b{number}" for number in range(8))}
+    for scope in scopes.values():
+        assert scope["key_generation"] == 1
+        assert wire.get(scope["ca"]).body == auth.ca.public_bytes(serialization.Encoding.DER)
+        for kind in ("complete", "delta"):
+            said = scope[kind]
+            for name in ("url", "by_number"):
+                found = wire.get(said[name]).body
+                assert (len(found), hashlib.sha256(found).hexdigest()) == (said["size"], said["sha256"])
+            crl = read_crl(found, auth.ca)
+            assert (crl.number, crl.base) == (said["number"], said.get("base_number"))
+        assert scope["delta"]["base_number"] in scope["bases"]
+    assert wire.get("/crl/auth/", f"If-None-Match: {reply.header('ETag')}").status == 304
+    assert wire.get("/crl/", method="POST").header("Allow") == "GET, HEAD"
+    head = wire.get("/crl/auth/g1/", method="HEAD")
+    assert (head.status, head.body, head.header("Content-Length")) == (200, b"", str(len(reply.body)))
+    page = wire.get("/crl/?x", "Accept: text/html")
+    assert page.header("Content-Type") == "text/html; charset=utf-8"
+    assert b"/crl/sign/g1/all/complete.crl" in page.body
+    assert [wire.get(path).status for path in ("/crl/none/", "/crl/auth/g1/all/", "/crl")] == [404, 404, 404]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from crl_history import PLACE, Entry, History
+from crl_history import ALL, BASE_URL, Entry, History
 from crl_reading import (
     AIA,
     AKI,
@@ -28,7 +29,7 @@ from crl_reading import (
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID
-from demo_service import Service
+from demo_service import Service, service_of
 from request_octets import integer, post, seq, tlv
 from served_installation import Served, openssl
 from wire_client import Wire
@@ -42,12 +43,12 @@ HOLD, REMOVE = 6, 8
 
 def complete(wire: Wire, history: History, number: int) -> ReadCRL:
     """The complete CRL *number*."""
-    return read_crl(wire.get(f"{PLACE}/{number}.crl").body, history.corp.ca)
+    return read_crl(wire.get(f"{history.place}/{number}.crl").body, history.corp.ca)
 
 
 def delta(wire: Wire, history: History, number: int) -> ReadCRL:
     """The delta CRL *number*."""
-    return read_crl(wire.get(f"{PLACE}/{number}.delta.crl").body, history.corp.ca)
+    return read_crl(wire.get(f"{history.place}/{number}.delta.crl").body, history.corp.ca)
 
 
 def all_of(wire: Wire, history: History) -> tuple[dict[int, ReadCRL], dict[int, ReadCRL]]:
@@ -157,8 +158,8 @@ def test_an_ended_certificate_leaves_after_a_complete_crl_has_shown_it(
 
 
 @pytest.mark.row("C8")
-def test_no_crl_claims_to_keep_ended_certificates(history_wire: Wire, history: History) -> None:
-    """Entries leave, so expiredCertsOnCRL would be untrue."""
+def test_where_entries_leave_no_crl_claims_to_keep_them(history_wire: Wire, history: History) -> None:
+    """By default they do, so expiredCertsOnCRL would be untrue."""
     for crls in all_of(history_wire, history):
         assert all("2.5.29.60" not in crl.extensions for crl in crls.values())
 
@@ -199,9 +200,9 @@ def test_no_revocation_is_dated_before_a_crl_that_does_not_list_it(
             assert line.serial in known or line.revoked_at_s >= before.this_update_s
 
 
-@pytest.mark.row("C11", "C12", "C14", "C15")
-def test_the_scope_is_all_end_entities_of_this_key(history_wire: Wire, history: History) -> None:
-    """Critical, a name, onlyContainsUserCerts: not indirect, no shard, no subset of reasons."""
+@pytest.mark.row("C11", "C12", "C14")
+def test_the_scope_is_end_entities_of_this_key(history_wire: Wire, history: History) -> None:
+    """Critical, a name, onlyContainsUserCerts: not indirect, no subset of reasons."""
     for crls in all_of(history_wire, history):
         for crl in crls.values():
             assert crl.extensions[IDP].critical
@@ -217,33 +218,44 @@ def test_the_scope_is_all_end_entities_of_this_key(history_wire: Wire, history: 
 @pytest.mark.row("C13")
 def test_certificate_and_crl_name_one_point_by_the_same_octets(history_wire: Wire, history: History) -> None:
     """The directory name of the certificate's distribution point, with the key's generation in it."""
-    certificate = x509.load_pem_x509_certificate((history.corp.folder / "good.pem").read_bytes())
-    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    certificate = history.certificate()
+    points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    # The partition's, by name and place; the whole list's by name.
+    point = points[1 if history.scope == ALL else 0]
     (name,) = [item for item in point.full_name or () if isinstance(item, x509.DirectoryName)]
     assert "g1" in name.value.rfc4514_string()
+    places = b"".join(
+        tlv(0x86, item.value.encode())
+        for item in point.full_name or ()
+        if isinstance(item, x509.UniformResourceIdentifier)
+    )
+    assert bool(places) == (history.scope != ALL)
     for crls in all_of(history_wire, history):
         for crl in crls.values():
-            named = tlv(0xA0, tlv(0xA0, tlv(0xA4, name.value.public_bytes())))
+            named = tlv(0xA0, tlv(0xA0, tlv(0xA4, name.value.public_bytes()) + places))
             assert elements(crl.extensions[IDP].value)[0] == named
 
 
 @pytest.mark.row("C13", "C16", "C28")
 def test_certificates_point_to_where_the_crls_are(history_wire: Wire, history: History) -> None:
     """The address in a certificate gives the complete CRL, the one in freshestCRL the delta."""
-    certificate = x509.load_pem_x509_certificate((history.corp.folder / "good.pem").read_bytes())
+    certificate = history.certificate()
     extensions = certificate.extensions
     points = extensions.get_extension_for_class(x509.CRLDistributionPoints)
     freshest = extensions.get_extension_for_class(x509.FreshestCRL)
     assert not points.critical
     assert not freshest.critical
-    at = read_crl(history_wire.get(_path(points.value)).body, history.corp.ca)
-    assert (at.base, at.number) == (None, history.completes[-1])
-    newer = read_crl(history_wire.get(_path(freshest.value)).body, history.corp.ca)
-    assert (newer.base, newer.number) == (1, history.deltas[-1])
+    # Those of its partition: the whole list has no address there.
     for crl in all_of(history_wire, history)[0].values():
         assert not crl.extensions[FRESHEST].critical
-        # One and the same name in the certificate and the CRL: nothing beside it.
-        assert crl.extensions[FRESHEST].value == freshest.value.public_bytes()
+    if history.scope != ALL:
+        at = read_crl(history_wire.get(_path(points.value)).body, history.corp.ca)
+        assert (at.base, at.number) == (None, history.completes[-1])
+        newer = read_crl(history_wire.get(_path(freshest.value)).body, history.corp.ca)
+        assert (newer.base, newer.number) == (1, history.deltas[-1])
+        for crl in all_of(history_wire, history)[0].values():
+            # One and the same name in the certificate and the CRL: nothing beside it.
+            assert crl.extensions[FRESHEST].value == freshest.value.public_bytes()
     assert all(point.reasons is None and point.crl_issuer is None for point in freshest.value)
     for other in all_of(history_wire, history)[1].values():
         assert FRESHEST not in other.extensions
@@ -252,11 +264,38 @@ def test_certificates_point_to_where_the_crls_are(history_wire: Wire, history: H
 
 
 def _path(points: x509.CRLDistributionPoints | x509.FreshestCRL) -> str:
-    (point,) = points
-    assert point.full_name is not None
-    uri = next(name.value for name in point.full_name if isinstance(name, x509.UniformResourceIdentifier))
-    assert uri.startswith("http://localhost:8080/crl/")
-    return uri.removeprefix("http://localhost:8080")
+    (uri,) = [
+        name.value
+        for point in points
+        for name in point.full_name or ()
+        if isinstance(name, x509.UniformResourceIdentifier)
+    ]
+    assert uri.startswith(f"{BASE_URL}/crl/")
+    return uri.removeprefix(BASE_URL)
+
+
+@pytest.mark.row("C15")
+def test_parts_are_the_whole_together_and_have_nothing_in_common(
+    history_wire: Wire, history: History
+) -> None:
+    """Every scope of the list at ``/crl/``, of an issuer in buckets and of the one with the history."""
+    listed = json.loads(history_wire.get("/crl/").body)["scopes"]
+    cas = {"CORP": history.corp.ca, "AUTH": service_of(history.installation.state, "AUTH").ca}
+    for service, ca in cas.items():
+        mine = {
+            item["scope"].partition("/g1/")[2]: read_crl(
+                history_wire.get(item["complete"]["by_number"]).body, ca
+            )
+            for item in listed
+            if item["service"] == service
+        }
+        whole = {line.serial: said(line) for line in mine.pop(ALL).lines}
+        assert len(mine) >= 2
+        assert len({crl.extensions[IDP].value for crl in mine.values()}) == len(mine)
+        parts = [(line.serial, said(line)) for crl in mine.values() for line in crl.lines]
+        # No duplicates, so nothing is in two of them.
+        assert len(parts) == len(whole) > 0
+        assert dict(parts) == whole
 
 
 @pytest.mark.row("C25")
@@ -269,7 +308,7 @@ def test_certificates_and_no_crl_say_where_the_cas_is(history_wire: Wire, histor
     assert not access.critical
     uris = {item.access_method: item.access_location.value for item in access.value}
     assert set(uris) == {AuthorityInformationAccessOID.OCSP, AuthorityInformationAccessOID.CA_ISSUERS}
-    path = uris[AuthorityInformationAccessOID.CA_ISSUERS].removeprefix("http://localhost:8080")
+    path = uris[AuthorityInformationAccessOID.CA_ISSUERS].removeprefix(BASE_URL)
     reply = history_wire.get(path)
     assert (reply.status, reply.header("Content-Type")) == (200, "application/pkix-cert")
     assert reply.body == history.corp.ca.public_bytes(Encoding.DER)
@@ -364,6 +403,7 @@ def test_a_delta_says_all_that_changed_and_nothing_else(history_wire: Wire, hist
     )
     # What was revoked before the base, and has not changed, is not repeated.
     assert not {line.serial for line in deltas[newest].lines} & set(history.corp.revoked)
+    assert all(history.is_mine(line.serial) for line in deltas[newest].lines)
 
 
 @pytest.mark.row("C27")
@@ -372,9 +412,9 @@ def test_openssl_follows_base_and_delta_to_the_same_end(
 ) -> None:
     """A client's own path validation: a certificate on hold in the delta is revoked, a good one passes."""
     crls = {
-        "base": history_wire.get(f"{PLACE}/1.crl").body,
-        "delta": history_wire.get(f"{PLACE}/delta.crl").body,
-        "newest": history_wire.get(f"{PLACE}/complete.crl").body,
+        "base": history_wire.get(f"{history.place}/1.crl").body,
+        "delta": history_wire.get(f"{history.place}/delta.crl").body,
+        "newest": history_wire.get(f"{history.place}/complete.crl").body,
     }
     for name, der in crls.items():
         (tmp_path / f"{name}.der").write_bytes(der)
@@ -408,7 +448,7 @@ def test_ocsp_and_crl_say_the_same_of_every_certificate(history_wire: Wire, hist
     newest = complete(history_wire, history, history.completes[-1])
     lines = {line.serial: line for line in newest.lines}
     corp = history.corp
-    serials = [*corp.good, *corp.revoked]
+    serials = [serial for serial in (*corp.good, *corp.revoked) if history.is_mine(serial)]
     for at in range(0, len(serials), 20):
         asked = serials[at : at + 20]
         answer = corp.read(history_wire.ask(post(corp.request(*asked))))
@@ -430,7 +470,7 @@ def test_ocsp_knows_a_revocation_before_any_crl_lists_it(wire: Wire, served: Ser
     served.run("revoke", f"{serial:032x}", "--reason", "superseded")
     assert auth.read(wire.ask(post(auth.request(serial)))).word == "revoked"
     assert read_crl(wire.get(place).body, auth.ca).line(serial) is None
-    served.run("publish", "now", "--service", "AUTH")
+    served.run("publish", "now", "--all", "--service", "AUTH")
     while (crl := read_crl(wire.get(place).body, auth.ca)).line(serial) is None:
         assert auth.read(wire.ask(post(auth.request(serial)))).word == "revoked"
     assert crl.line(serial) is not None

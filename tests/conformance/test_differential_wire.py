@@ -12,7 +12,7 @@ from pathlib import Path
 import crl_facts
 import ocsp_facts
 import pytest
-from crl_history import PLACE, History
+from crl_history import History
 from demo_service import never_issued
 from pkilint.bin import lint_crl, lint_ocsp_response
 from request_octets import NONCE_OID, extension, octets, post, tlv
@@ -50,7 +50,7 @@ def test_readers_and_linter_agree_on_every_published_crl(
     names = [f"{number}.crl" for number in history.completes]
     names += [f"{number}.delta.crl" for number in history.deltas]
     for name in names:
-        der = history_wire.get(f"{PLACE}/{name}").body
+        der = history_wire.get(f"{history.place}/{name}").body
         facts = crl_facts.agreed(der)
         assert (facts.base is None) == ("delta" not in name)
         if facts.base is None:
@@ -85,7 +85,7 @@ def test_the_linter_is_one(history_wire: Wire, history: History, tmp_path: Path,
     """It does complain of what is wrong: two dates in the wrong order, a time that is not in seconds."""
     path = tmp_path / "spoiled"
     if kind == "crl":
-        der = history_wire.get(f"{PLACE}/1.crl").body
+        der = history_wire.get(f"{history.place}/1.crl").body
         number = bytes.fromhex("0603551d14")
         path.write_bytes(der.replace(number, bytes.fromhex("0603551d13")))
         assert of_crl(path) != set()

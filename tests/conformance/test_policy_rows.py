@@ -105,7 +105,7 @@ def test_a_revoked_certificate_names_the_crl_it_is_on(
     policy_wire: Wire, corp: Service, talkative: Served
 ) -> None:
     """As soon as a complete CRL has it: address, number and time."""
-    talkative.run("publish", "now")
+    talkative.run("publish", "now", "--all")
     until = time.monotonic() + 90
     while True:
         single = corp.read(policy_wire.ask(post(corp.request(corp.revoked[0])))).singles[0]

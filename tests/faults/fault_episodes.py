@@ -97,7 +97,7 @@ class Story:
         self.episodes.append(episode)
         print(f"{episode.began_ns / 1e9:.1f} {RESTORE}", flush=True)
         self.run.pause_writing()
-        installation.run("publish", "now")
+        installation.run("publish", "now", "--all")
         self.past.append((self.first_s, histories(installation)))
         assert installation.stop() == 0
         installation.run("restore", str(self._backup))

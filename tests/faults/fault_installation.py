@@ -89,6 +89,26 @@ delta_validity_s = 30
 base_url = "http://127.0.0.1:{port}"
 """
 
+# A responder host by itself, without the publisher's folder.
+HOST = "osaka-1"
+HOST_CONFIG = f"""
+[installation]
+state = "{{state}}"
+
+[valkey]
+url = "{{valkey_url}}"
+
+[index]
+age_max_s = 5
+
+[responder]
+host = "{HOST}"
+port = {{port}}
+admin_port = {{admin_port}}
+workers = {{workers}}
+crl_files = "fetched"
+"""
+
 
 class FaultInstallation:
     """One installation below *folder*; its clock can be stepped."""
@@ -100,12 +120,17 @@ class FaultInstallation:
         store_url: str = "",
         valkey_url: str = "",
         environment: dict[str, str] | None = None,
+        config: str = CONFIG,
+        workers: int = WORKERS,
     ) -> None:
-        """An empty URL: SQLite in the state folder, a private Valkey.  *environment*: for every process."""
+        """An empty URL: SQLite in the state folder, a private Valkey.  *environment*: for every process;
+        *config*: a template of the configuration."""
         self.folder = folder
         self.state = folder / "state"
         self.config = self.state / "certstatus.toml"
         self.port = free_port()
+        self._template = config
+        self._workers = workers
         self._store_url = store_url
         self._valkey_url = valkey_url
         self._clock_file = folder / "clock"
@@ -122,6 +147,7 @@ class FaultInstallation:
             | (environment or {})
         )
         self._serve: subprocess.Popen[bytes] | None = None
+        self._serve_words: tuple[str, ...] = ()
         self._log = (folder / "serve.log").open("ab")
 
     # --- life ------------------------------------------------------------------------------------
@@ -140,10 +166,18 @@ class FaultInstallation:
         shutil.copytree(prepared, self.state, dirs_exist_ok=True)
         self._write_config()
 
+    def enroll_at(self, publisher: FaultInstallation) -> None:
+        """Make this the responder host ``HOST`` of *publisher*, with what the two share."""
+        self.state.mkdir(exist_ok=True)
+        self._write_config()
+        key = self.folder / "host.pub"
+        key.write_text(self.run("host", "make", HOST, "--shared", str(publisher.state / "secrets")))
+        publisher.run("host", "enroll", HOST, str(key))
+
     def _write_config(self) -> None:
-        text = CONFIG.format(
+        text = self._template.format(
             state=self.state,
-            workers=WORKERS,
+            workers=self._workers,
             port=self.port,
             admin_port=free_port(),
             store_url=self._store_url,
@@ -171,10 +205,11 @@ class FaultInstallation:
         """The beginning of every ``certstatus`` command line here."""
         return [sys.executable, "-m", "certstatus.cli", "--config", str(self.config)]
 
-    def serve(self) -> None:
+    def serve(self, *words: str) -> None:
         """Start ``certstatus serve``; does not wait for it."""
+        self._serve_words = words
         self._serve = subprocess.Popen(
-            [*self.command(), "serve"], env=self.environment, stdout=self._log, stderr=self._log
+            [*self.command(), "serve", *words], env=self.environment, stdout=self._log, stderr=self._log
         )
 
     def said(self) -> str:
@@ -216,17 +251,19 @@ class FaultInstallation:
     def wait_all_ready(self, timeout_s: float = 60) -> None:
         """Wait until every worker says of itself that it is ready."""
         until = time.monotonic() + timeout_s
-        while not all(self._worker_is_ready(slot) for slot in range(WORKERS)):
+        while not self._workers_are_ready():
             if time.monotonic() >= until:
                 raise AssertionError(f"not all workers ready after {timeout_s} s: {self.troubles()}")
             time.sleep(0.05)
 
-    def _worker_is_ready(self, slot: int) -> bool:
+    def _workers_are_ready(self) -> bool:
+        pids = self.processes("worker")
         try:
-            status = json.loads((self.state / "run" / f"worker-{slot}.json").read_text())
+            files = [self.state / "run" / f"worker-{slot}.json" for slot in range(self._workers)]
+            said = [json.loads(path.read_text()) for path in files]
         except (OSError, ValueError):
             return False
-        return bool(status["ready"]) and status["pid"] in self.processes("worker")
+        return all(status["ready"] and status["pid"] in pids for status in said)
 
     def troubles(self) -> list[str]:
         """Return the last thing each process has written down about itself."""
@@ -271,7 +308,7 @@ class FaultInstallation:
         assert self._serve is not None
         self._serve.kill()
         self._serve.wait()
-        self.serve()
+        self.serve(*self._serve_words)
 
     def kill_valkey(self) -> None:
         """``kill -9`` the private Valkey; the supervisor starts another, which is empty."""

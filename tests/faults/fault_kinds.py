@@ -76,7 +76,7 @@ def _process_faults(scene: Scene, dice: random.Random) -> Iterable[Fault]:
 def _alone_faults(scene: Scene) -> Iterable[Fault]:
     yield Fault("Valkey killed", scene.installation.kill_valkey)
     for name, disk in scene.disks.items():
-        yield Fault(f"disk full: {name}", disk.fill, (3.0, 9.0), disk.free)
+        yield Fault(f"disk full: {name}", disk.fill, (3.0, 7.0), disk.free)
 
 
 def _apart_faults(scene: Scene) -> Iterable[Fault]:
@@ -93,14 +93,14 @@ def _apart_faults(scene: Scene) -> Iterable[Fault]:
         "Valkey slow: 0.7 s each way", partial(setattr, front, "delay_s", 0.7), (3.0, 5.0), front.heal
     )
     yield Fault("Valkey slow: 4 kB/s", partial(setattr, front, "bytes_per_s", 4096), (3.0, 5.0), front.heal)
-    yield Fault("Valkey frozen", partial(setattr, front, "is_frozen", True), (2.0, 9.0), front.heal)
+    yield Fault("Valkey frozen", partial(setattr, front, "is_frozen", True), (2.0, 7.0), front.heal)
     yield Fault("Valkey's connections cut", front.cut)
 
     def unreachable(proxy: FaultProxy) -> None:
         proxy.is_refusing = True
         proxy.cut()
 
-    yield Fault("Valkey unreachable", partial(unreachable, front), (2.0, 9.0), front.heal)
+    yield Fault("Valkey unreachable", partial(unreachable, front), (2.0, 7.0), front.heal)
 
     def hold_up_replica() -> None:
         valkeys.link.is_frozen = True
@@ -132,10 +132,10 @@ def _apart_faults(scene: Scene) -> Iterable[Fault]:
     yield Fault("PostgreSQL restarted", partial(restart, signal.SIGINT))
     yield Fault("PostgreSQL restarted at once", partial(restart, signal.SIGQUIT))
     yield Fault("PostgreSQL killed", partial(restart, signal.SIGKILL))
-    yield Fault("PostgreSQL away", partial(postgres.stop, signal.SIGQUIT), (2.0, 9.0), postgres.start)
+    yield Fault("PostgreSQL away", partial(postgres.stop, signal.SIGQUIT), (2.0, 7.0), postgres.start)
     yield Fault("PostgreSQL backend killed", postgres.kill_a_backend)
     yield Fault("PostgreSQL slow: 60 ms", partial(setattr, store, "delay_s", 0.06), (2.5, 4.0), store.heal)
-    yield Fault("PostgreSQL frozen", partial(setattr, store, "is_frozen", True), (2.0, 9.0), store.heal)
+    yield Fault("PostgreSQL frozen", partial(setattr, store, "is_frozen", True), (2.0, 7.0), store.heal)
     yield Fault("PostgreSQL unreachable", partial(unreachable, store), (2.0, 5.0), store.heal)
 
     def names_gone() -> None:
@@ -143,7 +143,7 @@ def _apart_faults(scene: Scene) -> Iterable[Fault]:
         front.cut()
         store.cut()
 
-    yield Fault("DNS gone", names_gone, (3.0, 9.0), names.come_back)
+    yield Fault("DNS gone", names_gone, (3.0, 7.0), names.come_back)
 
 
 def _stop_one(scene: Scene, role: str, paused: list[int]) -> None:

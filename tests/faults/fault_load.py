@@ -24,6 +24,9 @@ from issuance import schema
 from issuance.store import Store
 
 ASKERS = 4
+# Between two questions of an asker: some hundred answers a second miss nothing that takes milliseconds, and
+# leave the processors time for the faults.
+PAUSE_MS = 5.0
 HERE = Path(__file__).parent
 
 
@@ -31,7 +34,7 @@ class Run:
     """Askers and a writer at work on an installation."""
 
     def __init__(
-        self, installation: FaultInstallation, seed: int, name: str = "run", pause_ms: float = 0.0
+        self, installation: FaultInstallation, seed: int, name: str = "run", pause_ms: float = PAUSE_MS
     ) -> None:
         """*pause_ms*: between two questions of an asker."""
         self.installation = installation
@@ -119,7 +122,7 @@ class Run:
 
 def histories(installation: FaultInstallation) -> Histories:
     """Return the store's change log as the oracle reads it."""
-    change, certificate = schema.change, schema.certificate
+    change, certificate, scope = schema.change, schema.certificate, schema.crl_scope
     found = Histories()
     with Store.open(load_config(installation.config).store_url) as store, store.reading() as connection:
         rows = connection.execute(
@@ -129,12 +132,16 @@ def histories(installation: FaultInstallation) -> Histories:
                 change.c.kind,
                 change.c.reason,
                 change.c.recorded_ms,
+                scope.c.scope,
             )
             .join(certificate, certificate.c.issued_seq == change.c.certificate_seq)
+            .outerjoin(scope, scope.c.scope_id == certificate.c.scope_id)
             .order_by(change.c.seq)
         )
-        for issuer_id, serial, kind, reason, recorded_ms in rows:
+        for issuer_id, serial, kind, reason, recorded_ms, partition in rows:
             found.note(issuer_id, int(serial, 16), kind, reason, recorded_ms)
+            if partition is not None:
+                found.partitions[issuer_id, int(serial, 16)] = partition
     return found
 
 

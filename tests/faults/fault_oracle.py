@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 # (status, revocation time in s, reason name), as an answer states it.
@@ -40,10 +43,12 @@ _REASONS = {
 
 @dataclass(slots=True)
 class Histories:
-    """For each (issuer_id, serial): the times (ms) at which its state changed, and the states."""
+    """For each (issuer_id, serial): the times (ms) at which its state changed, and the states; and the CRL
+    partition that it is in, beside the whole list, if it is in any."""
 
     times: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     states: dict[tuple[int, int], list[State]] = field(default_factory=dict)
+    partitions: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def note(self, issuer_id: int, serial: int, kind: int, reason: int | None, recorded_ms: int) -> None:
         """Add one change of the log; call in order of the sequence."""
@@ -112,25 +117,140 @@ class Body:
     nonce: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Delegate:
+    """A responder certificate that its CA has issued for this: its key, and the times it is valid."""
+
+    key: object
+    from_at: datetime
+    until_at: datetime
+
+
+class _AskersLog:
+    """What one asker has written down, read as it grows: only what is new, whole lines only."""
+
+    def __init__(self, answers: Path) -> None:
+        self._answers = _Growing(answers)
+        self._bodies = _Growing(answers.with_name(answers.name.replace("answers", "bodies")))
+        self._left: list[str] = []
+        # Digest -> the answer's octets in hex, until somebody has read it.
+        self.unread: dict[str, str] = {}
+        self.read: dict[str, Body] = {}
+
+    def upto(self, upto_ns: int) -> Iterator[str]:
+        """Give each line once: those of answers that came up to then."""
+        # Answers first: an asker that is still at it writes bodies before them.
+        lines = self._left + self._answers.lines()
+        for line in self._bodies.lines():
+            digest, body = line.split()
+            self.unread[digest] = body
+        self._left = []
+        for line in lines:
+            if int(line.split(" ", 2)[1]) <= upto_ns:
+                yield line
+            else:
+                self._left.append(line)
+
+
+class _Growing:
+    """The lines of a file that somebody appends to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+
+    def lines(self) -> list[str]:
+        """Return those that have come since, without their ends."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(end)
+        return whole.decode().splitlines()
+
+
 class Checker:
-    """Verifies answers against CA certificates and the histories of one or more epochs."""
+    """Verifies what the askers write into *folder*, each answer once, as often as it is asked.
 
-    def __init__(self, authorities: dict[int, x509.Certificate], epochs: list[tuple[int, Histories]]) -> None:
-        """*epochs*: (first thisUpdate in s that belongs to it, its histories), ascending."""
+    Answers are put before histories that were read after they came, so whatever they say is in those, and
+    nothing that was right then is wrong later; only "good after revoke" looks back, for ``revoke`` may have
+    been written down after the answer.
+    """
+
+    def __init__(self, folder: Path, authorities: dict[int, x509.Certificate]) -> None:
+        self._folder = folder
         self._authorities = authorities
-        self._epochs = epochs
-        self._delegates: dict[tuple[int, bytes], bool] = {}
+        self._logs: dict[Path, _AskersLog] = {}
+        self._delegates: dict[tuple[int, bytes], _Delegate] = {}
+        # Of each certificate, when the last question was sent that was answered good, and that answer.
+        self._last_good: dict[tuple[int, int], tuple[int, str]] = {}
 
-    def read_body(self, issuer_id: int, body: bytes) -> Body:
+    def check(
+        self,
+        epochs: list[tuple[int, Histories]],
+        revoked_ns: dict[tuple[int, int], int],
+        upto_ns: int = 1 << 63,
+    ) -> Report:
+        """Check every answer that has come since the last call, up to *upto_ns*.
+
+        *epochs*: (first thisUpdate in s that belongs to it, its histories), ascending, read after *upto_ns*;
+        *revoked_ns*: for each certificate, the monotonic time at which ``revoke`` had returned.
+        """
+        report = Report()
+        for path in sorted(self._folder.glob("answers-*.log")):
+            log = self._logs.setdefault(path, _AskersLog(path))
+            for line in log.upto(upto_ns):
+                self._check_line(line, log, epochs, report)
+        for key, returned_ns in revoked_ns.items():
+            sent_ns, line = self._last_good.get(key, (0, ""))
+            if sent_ns > returned_ns:
+                late_ms = (sent_ns - returned_ns) / 1e6
+                report.say_wrong(f"{line}: good, asked {late_ms:.1f} ms after revoke had returned")
+        return report
+
+    def _check_line(
+        self, line: str, log: _AskersLog, epochs: list[tuple[int, Histories]], report: Report
+    ) -> None:
+        sent_ns, received_ns, issuer_text, serial_hex, outcome, nonce = line.split()
+        issuer_id, serial = int(issuer_text), int(serial_hex, 16)
+        if outcome == "LOST" or outcome.startswith("STATUS"):
+            report.outcomes[outcome] += 1
+            report.lost += outcome == "LOST"
+            return
+        if outcome not in log.read:
+            try:
+                log.read[outcome] = self._read(issuer_id, bytes.fromhex(log.unread[outcome]))
+            except (ValueError, InvalidSignature) as exc:
+                report.say_wrong(f"{line}: {exc!r}")
+                return
+            del log.unread[outcome]
+        body = log.read[outcome]
+        report.checked += 1
+        report.answered_ns.append(int(received_ns))
+        report.outcomes[body.state[0]] += 1
+        report.given[f"{issuer_id} {body.state[0]}"] += 1
+        if body.serial != serial:
+            report.say_wrong(f"{line}: the answer is about {body.serial:x}")
+        if nonce != "-" and (body.nonce is None or body.nonce.hex() != nonce):
+            report.say_wrong(f"{line}: another nonce")
+        allowed: set[State] = set()
+        for histories in epochs_at(epochs, body.this_update_s):
+            allowed |= histories.allowed(issuer_id, serial, body.this_update_s)
+        if body.state not in allowed:
+            report.say_wrong(f"{line}: says {body.state} at {body.this_update_s}, was {allowed}")
+        if body.state == GOOD:
+            before = self._last_good.get((issuer_id, serial), (0, ""))
+            self._last_good[issuer_id, serial] = max(before, (int(sent_ns), line))
+
+    def _read(self, issuer_id: int, body: bytes) -> Body:
         """Return what *body* says.  Raises: ValueError, InvalidSignature — it says nothing valid."""
         response = ocsp.load_der_ocsp_response(body)
-        (delegate,) = response.certificates
-        self._check_delegate(issuer_id, delegate)
-        _verify(delegate.public_key(), response.signature, response.tbs_response_bytes, response)
-        if not delegate.not_valid_before_utc <= response.produced_at_utc <= delegate.not_valid_after_utc:
+        (certificate,) = response.certificates
+        delegate = self._delegate(issuer_id, certificate)
+        _verify(delegate.key, response.signature, response.tbs_response_bytes, response)
+        if not delegate.from_at <= response.produced_at_utc <= delegate.until_at:
             raise ValueError("producedAt outside the responder certificate's validity")
         assert response.next_update_utc is not None
-        if response.next_update_utc > delegate.not_valid_after_utc:
+        if response.next_update_utc > delegate.until_at:
             raise ValueError("nextUpdate beyond the responder certificate")
         status = response.certificate_status.name
         revoked_at = response.revocation_time_utc
@@ -146,76 +266,17 @@ class Checker:
                 nonce = extension.value.nonce
         return Body(state, int(response.this_update_utc.timestamp()), response.serial_number, nonce)
 
-    def _check_delegate(self, issuer_id: int, delegate: x509.Certificate) -> None:
-        key = (issuer_id, delegate.fingerprint(delegate.signature_hash_algorithm))  # type: ignore[arg-type]
+    def _delegate(self, issuer_id: int, certificate: x509.Certificate) -> _Delegate:
+        key = (issuer_id, certificate.public_bytes(Encoding.DER))
         if key not in self._delegates:
-            delegate.verify_directly_issued_by(self._authorities[issuer_id])
-            usage = delegate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            certificate.verify_directly_issued_by(self._authorities[issuer_id])
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
             if list(usage) != [x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]:
                 raise ValueError("the signer is no OCSP responder")
-            self._delegates[key] = True
-
-    def check_folder(
-        self,
-        folder: Path,
-        revoked_ns: dict[tuple[int, int], int],
-        from_ns: int = 0,
-        upto_ns: int = 1 << 63,
-    ) -> Report:
-        """Check every answer written by the askers into *folder* that came within the span.
-
-        *revoked_ns*: for each certificate, the monotonic time at which ``revoke`` had returned.
-        """
-        report = Report()
-        for answers in sorted(folder.glob("answers-*.log")):
-            # Answers first, and whole lines only: an asker that is still at it writes bodies before them.
-            said = [line for line in answers.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            with (folder / answers.name.replace("answers", "bodies")).open() as lines:
-                bodies = dict(line.split() for line in lines if line.endswith("\n"))
-            read: dict[str, Body] = {}
-            for line in said:
-                if from_ns <= int(line.split(" ", 2)[1]) <= upto_ns:
-                    self._check_line(line, bodies, read, revoked_ns, report)
-        return report
-
-    def _check_line(
-        self,
-        line: str,
-        bodies: dict[str, str],
-        read: dict[str, Body],
-        revoked_ns: dict[tuple[int, int], int],
-        report: Report,
-    ) -> None:
-        sent_ns, received_ns, issuer_text, serial_hex, outcome, nonce = line.split()
-        issuer_id, serial = int(issuer_text), int(serial_hex, 16)
-        if outcome == "LOST" or outcome.startswith("STATUS"):
-            report.outcomes[outcome] += 1
-            report.lost += outcome == "LOST"
-            return
-        if outcome not in read:
-            try:
-                read[outcome] = self.read_body(issuer_id, bytes.fromhex(bodies[outcome]))
-            except (ValueError, InvalidSignature) as exc:
-                report.say_wrong(f"{line.strip()}: {exc!r}")
-                return
-        body = read[outcome]
-        report.checked += 1
-        report.answered_ns.append(int(received_ns))
-        report.outcomes[body.state[0]] += 1
-        report.given[f"{issuer_id} {body.state[0]}"] += 1
-        if body.serial != serial:
-            report.say_wrong(f"{line.strip()}: the answer is about {body.serial:x}")
-        if nonce != "-" and (body.nonce is None or body.nonce.hex() != nonce):
-            report.say_wrong(f"{line.strip()}: another nonce")
-        allowed: set[State] = set()
-        for histories in epochs_at(self._epochs, body.this_update_s):
-            allowed |= histories.allowed(issuer_id, serial, body.this_update_s)
-        if body.state not in allowed:
-            report.say_wrong(f"{line.strip()}: says {body.state} at {body.this_update_s}, was {allowed}")
-        returned_ns = revoked_ns.get((issuer_id, serial))
-        if body.state == GOOD and returned_ns is not None and int(sent_ns) > returned_ns:
-            late_ms = (int(sent_ns) - returned_ns) / 1e6
-            report.say_wrong(f"{line.strip()}: good, asked {late_ms:.1f} ms after revoke had returned")
+            self._delegates[key] = _Delegate(
+                certificate.public_key(), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            )
+        return self._delegates[key]
 
 
 def _verify(key: object, signature: bytes, content: bytes, response: ocsp.OCSPResponse) -> None:

@@ -23,7 +23,7 @@ from fault_oracle import Checker, Report
 from fault_scene import KINDS, Prepared, Scene
 
 _RESTORES = 0.25
-# Between two questions of each of the four askers: the processors are to have time for the faults.
+# Between two questions of each of the four askers: more than the suite asks, for here is the time for it.
 _PAUSE_MS = 1.5
 # What a service under no fault may need between two answers to anybody.
 _SETTLING_S = 1.0
@@ -53,7 +53,7 @@ def judge(story: Story) -> tuple[Report, list[str]]:
     run, installation = story.run, story.scene.installation
     run.finish()
     epochs = [*story.past, (story.first_s, histories(installation))]
-    report = Checker(authorities(installation), epochs).check_folder(run.folder, run.revoked_ns())
+    report = Checker(run.folder, authorities(installation)).check(epochs, run.revoked_ns())
     report.answered_ns.sort()
     report.crls, wrong_crls = check_crls(installation.state / "crl", authorities(installation), epochs)
     return report, report.wrong + wrong_crls

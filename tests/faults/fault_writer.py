@@ -73,7 +73,7 @@ class Writer:
             except CertStatusError as exc:
                 self._say("writer", exc)
                 time.sleep(0.1)
-            time.sleep(self._random.expovariate(40))
+            time.sleep(self._random.expovariate(25))
         for _ in threads:
             self._queue.put(None)
         for thread in threads:

@@ -44,34 +44,37 @@ class Stage:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.run = Run(scene.installation, 1, pause_ms=1.5)
+        self.run = Run(scene.installation, 1)
         self._story = Story(scene, self.run, random.Random(1))
+        self._checker = Checker(self.run.folder, authorities(scene.installation))
+        # Of all tests together.
+        self._checked = self._lost = 0
         # When revocations had returned that a test made by hand.
         self.returned_ns: dict[tuple[int, int], int] = {}
 
     def act(self, fault: str) -> Report:
-        """Do *fault*; return what the answers since it began were, once everything must be right again."""
+        """Do *fault*; return what the answers were, once everything must be right again."""
         revoked = len(self.run.revoked_ns())
-        episode = self._story.act(fault)
+        self._story.act(fault)
         # Nothing lasting: certificates are issued, revoked and heard of again.
         until = time.monotonic() + 30
         while len(self.run.revoked_ns()) <= revoked + 2:
             assert time.monotonic() < until, "nothing is revoked any more"
             time.sleep(0.05)
         time.sleep(0.5)
-        report = self.check(episode.began_ns)
+        report = self.check()
         assert report.wrong == []
         assert report.checked > 100
         return report
 
-    def check(self, from_ns: int = 0) -> Report:
-        """Put the answers since *from_ns* before the oracle."""
-        installation = self.scene.installation
+    def check(self) -> Report:
+        """Put the answers since the last time before the oracle."""
         # In this order: whatever an answer up to then says has happened by when the store is read.
         upto_ns = time.monotonic_ns()
         revoked_ns = self.run.revoked_ns() | self.returned_ns
-        answers = Checker(authorities(installation), [(0, histories(installation))])
-        report = answers.check_folder(self.run.folder, revoked_ns, from_ns, upto_ns)
+        report = self._checker.check([(0, histories(self.scene.installation))], revoked_ns, upto_ns)
+        self._checked += report.checked
+        self._lost += report.lost
         print(f"{report.checked} answers, outcomes {dict(report.outcomes)}")
         return report
 
@@ -79,13 +82,14 @@ class Stage:
         """Stop the load; whatever was given must have been counted."""
         self.scene.mend()
         self.run.finish()
-        report = self.check()
-        counted = counted_provisions(self.scene.installation, report.checked)
-        assert report.wrong == []
-        assert report.checked <= counted <= report.checked + report.lost
+        assert self.check().wrong == []
+        counted = counted_provisions(self.scene.installation, self._checked)
+        assert self._checked <= counted <= self._checked + self._lost
         assert self.scene.installation.stop() == 0
 
 
+# One tester has all tests of an installation (--dist loadgroup), so there is one of each, and it ends with
+# them.
 @pytest.fixture(scope="module")
 def alone(prepared: Prepared) -> Iterator[Stage]:
     """SQLite and a private Valkey on small disks."""
@@ -113,17 +117,18 @@ def _staged(kind: str, prepared: Prepared) -> Iterator[Stage]:
             print((folder / "serve.log").read_text(errors="replace")[-4000:])
 
 
+@pytest.mark.xdist_group("alone")
 @pytest.mark.parametrize("fault", _ALONE)
 def test_one_installation_alone(alone: Stage, fault: str) -> None:
     """No wrong answer, ready again by itself, counted exactly, though its disk is full or slow."""
     alone.act(fault)
 
 
+@pytest.mark.xdist_group("alone")
 def test_serve_waits_for_room_on_a_full_disk(alone: Stage) -> None:
     """Started while its disks are full it does not give up, says what it waits for, and is ready once there
     is room, however slowly that comes back."""
     installation, disks = alone.scene.installation, alone.scene.disks
-    began_ns = time.monotonic_ns()
     assert installation.stop() == 0
     said = len(installation.said())
     for disk in disks.values():
@@ -139,35 +144,36 @@ def test_serve_waits_for_room_on_a_full_disk(alone: Stage) -> None:
         alone.scene.mend()
     installation.wait_ready()
     installation.wait_all_ready()
-    assert alone.check(began_ns).wrong == []
+    assert alone.check().wrong == []
 
 
+@pytest.mark.xdist_group("apart")
 @pytest.mark.parametrize("fault", _APART)
 def test_one_installation_whose_servers_are_elsewhere(apart: Stage, fault: str) -> None:
     """No wrong answer, ready again by itself, counted exactly, whatever happens to its servers."""
     apart.act(fault)
 
 
+@pytest.mark.xdist_group("apart")
 def test_serve_waits_for_a_database_that_comes_up_later(apart: Stage) -> None:
     """Started while PostgreSQL is away it does not give up, and is ready once that is back."""
     installation, postgres = apart.scene.installation, apart.scene.postgres
     assert postgres is not None
-    began_ns = time.monotonic_ns()
     assert installation.stop() == 0
     postgres.stop()
     try:
         said = installation.said()
         installation.serve()
-        # More often than a process may fail that does not say why.
-        until = time.monotonic() + 60
-        while installation.said().count("feed ended with exit code 75") < said.count("feed ended") + 6:
+        # As often as a process may fail that does not say why.
+        until = time.monotonic() + 240
+        while installation.said().count("feed ended with exit code 75") < said.count("feed ended") + 5:
             assert time.monotonic() < until, installation.said()
             time.sleep(0.1)
     finally:
         postgres.start()
     installation.wait_ready()
     installation.wait_all_ready()
-    assert apart.check(began_ns).wrong == []
+    assert apart.check().wrong == []
 
 
 def _a_good_one(run: Run) -> tuple[int, int]:
@@ -194,13 +200,13 @@ def _revoke(
     )
 
 
+@pytest.mark.xdist_group("apart")
 def test_revoke_comes_to_an_end_though_valkey_is_away(apart: Stage) -> None:
     """Nobody can acknowledge; when the leases have run out it returns, and nobody is told good after that."""
     installation, valkeys = apart.scene.installation, apart.scene.valkeys
     assert valkeys is not None
     apart.run.pause_writing()
     certificate = _a_good_one(apart.run)
-    began_ns = time.monotonic_ns()
     valkeys.front.is_refusing = True
     valkeys.front.cut()
     try:
@@ -215,10 +221,10 @@ def test_revoke_comes_to_an_end_though_valkey_is_away(apart: Stage) -> None:
     installation.wait_ready()
     time.sleep(1)
     apart.returned_ns[certificate] = returned_ns
-    report = apart.check(began_ns)
-    assert report.wrong == []
+    assert apart.check().wrong == []
 
 
+@pytest.mark.xdist_group("apart")
 def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> None:
     """Away from the beginning: nothing is recorded, and it says why.  Away while it waits: it says that the
     revocation stands and that nobody can tell who has applied it."""
@@ -228,13 +234,14 @@ def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> 
     apart.run.pause_writing()
     certificate = _a_good_one(apart.run)
     service = next(item.service for item in installation.issuers() if item.issuer_id == certificate[0])
-    began_ns = time.monotonic_ns()
     try:
         # Frozen, so that no worker acknowledges.
         valkeys.front.is_frozen = True
         waiting = _revoke(installation, certificate, "--timeout", "6")
         with postgres.connect() as connection:
             _until(lambda: _is_revoked(connection, certificate[1]))
+        # Others see a commit before its own client has heard of it.
+        time.sleep(0.5)
         postgres.stop(signal.SIGQUIT)
         output, errors = waiting.communicate(timeout=60)
         assert waiting.returncode == 75, errors
@@ -256,7 +263,7 @@ def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> 
         apart.run.resume_writing()
     installation.wait_ready()
     time.sleep(1)
-    assert apart.check(began_ns).wrong == []
+    assert apart.check().wrong == []
 
 
 def _until(condition: Callable[[], bool], patience_s: float = 20) -> None:
@@ -276,16 +283,16 @@ def _is_revoked(connection: psycopg.Connection[tuple[object, ...]], serial: int)
     return found is not None
 
 
-def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path) -> None:
+def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path, prepared: Prepared) -> None:
     """With the feed stopped and the issuing machine's clock a while ahead, `revoke` returns only when no
     worker tells anybody good any more."""
     installation = FaultInstallation(tmp_path)
-    installation.init()
+    installation.adopt(prepared.state(ALONE))
     installation.serve()
     run = None
     try:
         installation.wait_ready()
-        run = Run(installation, 1, pause_ms=1.5)
+        run = Run(installation, 1)
         run.pause_writing()
         certificate = _a_good_one(run)
         (feed,) = installation.processes("feed")
@@ -298,13 +305,13 @@ def test_revoke_is_not_fooled_by_a_clock_set_forward(tmp_path: Path) -> None:
         returned_ns = time.monotonic_ns()
         assert revoking.returncode == 0, errors
         assert len(json.loads(output)["workers"]["ran_out"]) == 3
-        # age_max_s is 5, and the slack another 5.
-        assert 10 <= time.monotonic() - began < 20
+        # age_max_s is 5, and the slack another 5; it may be a busy machine's minute, never the 100,000 s.
+        assert 10 <= time.monotonic() - began < 60
         time.sleep(1)
         run.stop_asking()
         revoked = run.revoked_ns() | {certificate: returned_ns}
-        checker = Checker(authorities(installation), [(0, histories(installation))])
-        report = checker.check_folder(run.folder, revoked)
+        checker = Checker(run.folder, authorities(installation))
+        report = checker.check([(0, histories(installation))], revoked)
         assert report.wrong == []
         assert report.checked > 100
     finally:

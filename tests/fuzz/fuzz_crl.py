@@ -1,14 +1,18 @@
 """The CRL reader beside those of `cryptography` and asn1crypto.
 
 Oracles: the only error is DERError, and ``lint`` has an answer for whatever is read; what we take
-and `cryptography` takes has the same issuer, times, numbers and entries in both.
+and `cryptography` takes has the same issuer, times, numbers and entries in both; the reader of files that
+goes block by block says the same as the one that reads all at once.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 
 from asn1crypto import crl as asn1_crl
 from cryptography import x509
@@ -17,6 +21,8 @@ from certstatus import crl, der, oid
 from certstatus.crl_entry import CRLEntry
 from certstatus.crl_lint import lint
 from certstatus.crl_reason import CRLReason
+from certstatus.crl_rows import SECONDS_MAX, entries_of
+from certstatus.crl_stream_decode import CRLFile
 from certstatus.distribution_point import encode_distribution_points, encode_issuing_distribution_point
 from certstatus.errors import DERError
 from certstatus.extension import encode_extension
@@ -126,7 +132,13 @@ def one_input(data: bytes) -> None:
     try:
         ours = crl.parse_certificate_list(data)
     except DERError:
-        return
+        try:
+            _streamed(data)
+        except DERError:
+            return
+        raise AssertionError("read block by block, and not at once") from None
+    if all(map(_fits_in_a_row, ours.entries)) and len(data) < 1 << 16:
+        assert _streamed(data) == (ours.entries, ours.entries_empty, ours.number, ours.signature)
     lint(ours, hold_allowed=True)
     lint(ours, hold_allowed=False)
     other = asn1_crl.CertificateList.load(data, strict=True)
@@ -140,6 +152,28 @@ def one_input(data: bytes) -> None:
             # It insists on one algorithm inside and outside, and on a version; ``lint`` finds those.
             return
         _compare(ours, theirs)
+
+
+@cache
+def _file() -> int:
+    return os.memfd_create("fuzz_crl")
+
+
+def _streamed(data: bytes) -> tuple[list[CRLEntry], bool, int | None, bytes]:
+    os.ftruncate(_file(), 0)
+    os.pwrite(_file(), data, 0)
+    with CRLFile(Path(f"/proc/self/fd/{_file()}")) as file:
+        entries = [entry for rows in file.rows() for entry in entries_of(rows)]
+        return entries, file.head.entries_empty, file.head.number, file.head.signature
+
+
+def _fits_in_a_row(entry: CRLEntry) -> bool:
+    return (
+        len(entry.serial) <= 20
+        and 0 <= entry.revoked_at_s <= SECONDS_MAX
+        and (entry.invalidity_at_s is None or 0 < entry.invalidity_at_s <= SECONDS_MAX)
+        and (entry.reason is None or 0 <= entry.reason < 255)
+    )
 
 
 def _compare(ours: crl.ParsedCRL, theirs: x509.CertificateRevocationList) -> None:

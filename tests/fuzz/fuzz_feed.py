@@ -16,7 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from certstatus import beat, changes
 from certstatus.certificate_request import CertificateRequest, read_request
-from certstatus.crl_catalogue import CatalogueEntry, catalogue_content, read_catalogue
+from certstatus.crl_catalogue import (
+    CatalogueEntry,
+    CatalogueRoot,
+    encode_page,
+    read_page,
+    read_root,
+    root_content,
+    scopes_of_entries,
+)
+from certstatus.crl_chunks import ASKED_MAX, ChunkName, ChunkRequest, read_chunk_request
+from certstatus.crl_pack import ArchiveMark, PackLine
 from certstatus.documents import encode_document, open_document
 from certstatus.entitlements import KINDS, Verifier, entitlements_content, parse_network, read_entitlements
 from certstatus.errors import FeedError, MalformedRequest, NotEntitled, SnapshotError
@@ -56,6 +66,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     grants: dict[str, tuple[str, ...]] = {"SIGN": KINDS}
     verifier = Verifier(7, "役所", (parse_network("192.0.2.0/24"),), grants, 10, 20)
     entry = CatalogueEntry(1, "all", "delta", "s/1.crl", "s/d.crl", True, 2, 1, 41, 5, 7, 6, 9, "00")
+    archive = ArchiveMark("ab" * 32, (PackLine("2026-11-29", 2, "cd" * 32),))
     manifest = Manifest("00" * 16, 41, CHUNK_BYTES + 1, ("aa", "bb"))
     head = HEADER.pack(b"CSX1", 1, bytes(16), 41, _NOW_S * 1000, b"c" * 32)
     section = SECTION.pack(1, 0, 0, 1, 256, 0, 0, 0, 0, 0, 0)
@@ -68,9 +79,11 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         signed,
         encode_document(issuer_table_content(3, [issuer])),
         encode_document(entitlements_content(3, [verifier])),
-        encode_document(catalogue_content(3, [entry])),
+        encode_document(root_content(CatalogueRoot(3, ("ef" * 32,), archive))),
         manifest.encode(),
         (head + section).ljust(256, b"\0") + bytes(ROW_BYTES),
+        encode_page(tuple(scopes_of_entries([entry], {"s": "清瀬市"}, 3))),
+        ChunkRequest("host.example", (ChunkName("ab" * 32, 0), ChunkName("cd" * 32, 7))).encode(),
     ]
     for number, (reader, text) in enumerate(zip(_READERS, texts, strict=True)):
         yield reader.__name__.strip("_"), bytes((number,)) + text
@@ -201,10 +214,29 @@ def _catalogue(text: bytes) -> None:
     opened = _document(text)
     if opened is not None:
         try:
-            entries = read_catalogue(opened[0])
+            root = read_root(opened[0])
         except FeedError:
             return
-        assert read_catalogue(catalogue_content(opened[1], entries)) == entries
+        assert read_root(root_content(root)) == root
+
+
+def _page(text: bytes) -> None:
+    try:
+        scopes = read_page(text, hashlib.sha256(text).hexdigest())
+    except FeedError:
+        return
+    if scopes:
+        again = encode_page(scopes)
+        assert repr(read_page(again, hashlib.sha256(again).hexdigest())) == repr(scopes)
+
+
+def _chunks(text: bytes) -> None:
+    try:
+        request = read_chunk_request(text)
+    except FeedError:
+        return
+    assert len(request.chunks) <= ASKED_MAX
+    assert read_chunk_request(request.encode()) == request
 
 
 def _manifest(text: bytes) -> None:
@@ -230,5 +262,5 @@ def _head(text: bytes) -> None:
 
 _READERS: tuple[Callable[[bytes], None], ...] = (
     *(_ack, _seen, _request, _change, _signed_beat, _beat, _issuers, _entitlements, _catalogue),
-    *(_manifest, _head),
+    *(_manifest, _head, _page, _chunks),
 )

@@ -133,7 +133,6 @@ class World:
             _INDEX_KEY,
             Limits(3, 1 << 20),
             self._now_ms,
-            monotonic_s,
         )
         crl_files = CRLFiles(
             self.folder / "crl", ground, Askers(counting, "crl"), 30, self._now_ms, monotonic_s

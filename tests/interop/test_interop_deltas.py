@@ -33,7 +33,7 @@ class Lists(NamedTuple):
 
 def _publish(world: World, ca: CA) -> int:
     """Publish both kinds and return their number."""
-    made = world.served.json("publish", "now", "--service", ca.name)
+    made = world.served.json("publish", "now", "--all", "--service", ca.name)["published"]
     number: int = max(item["number"] for item in made)
     return number
 

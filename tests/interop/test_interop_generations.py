@@ -36,14 +36,17 @@ def generations(world: World) -> Generations:
     return Generations(first, second, both)
 
 
-def _verdicts_by_crl(world: World, generations: Generations, case: str, crl_of: CA) -> dict[str, str]:
+def _verdicts_by_crl(
+    world: World, generations: Generations, case: str, crl_of: CA, scope: str
+) -> dict[str, str]:
     """What each client makes of a first-generation certificate with the CRL of *crl_of*."""
     first, second, both = generations
     leaf = first.leaf(case)
-    crl = openssl_clients.fetch_crl(world, crl_of.crl_place, "complete", world.folder / "generation.crl")
+    place = crl_of.crl_place.removesuffix("all") + scope
+    crl = openssl_clients.fetch_crl(world, place, "complete", world.folder / "generation.crl")
     assert crl is not None
     line = f"list:{crl} {first.certificate},{second.certificate} {leaf}"
-    url = f"http://127.0.0.1:{world.port}{crl_of.crl_place}/complete.crl"
+    url = f"http://127.0.0.1:{world.port}{place}/complete.crl"
     return {
         "openssl": openssl_clients.verify(leaf, both, [crl]).verdict,
         "certtool": gnutls_clients.by_crl(leaf, first.certificate, crl).verdict,
@@ -53,11 +56,15 @@ def _verdicts_by_crl(world: World, generations: Generations, case: str, crl_of: 
     }
 
 
+@pytest.mark.parametrize("scope", ["all", "m1/00000"])
 @pytest.mark.parametrize("case", ["good", "revoked"])
-def test_the_other_generations_crl_is_refused(world: World, generations: Generations, case: str) -> None:
-    """By the CRL of its own generation a certificate is what it is, and by the other's it is nothing."""
-    own = _verdicts_by_crl(world, generations, case, generations.first)
-    other = _verdicts_by_crl(world, generations, case, generations.second)
+def test_the_other_generations_crl_is_refused(
+    world: World, generations: Generations, case: str, scope: str
+) -> None:
+    """By the CRL of its own generation a certificate is what it is, and by the other's it is nothing: by
+    the whole list as by its partition's, of which both generations have one."""
+    own = _verdicts_by_crl(world, generations, case, generations.first, scope)
+    other = _verdicts_by_crl(world, generations, case, generations.second, scope)
     assert own == dict.fromkeys(own, case)
     assert other == dict.fromkeys(other, "refused")
 

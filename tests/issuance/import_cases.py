@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.name import _ASN1Type
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 from store_cases import INDEX_KEY
 
 from certstatus.config import IssuerConfig
@@ -44,6 +45,12 @@ def utc_time(posix_s: int) -> str:
 def name(common: str, kind: _ASN1Type = _ASN1Type.UTF8String) -> x509.Name:
     """A CA's name in the given string type."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common, _type=kind)])
+
+
+# A subjectAltName that is an EDIPartyName, which `cryptography` refuses to read (RFC 5280 §4.2.1.6).
+EDI_PARTY_NAME = x509.UnrecognizedExtension(
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3007a505a1030c0178")
+)
 
 
 @dataclass
@@ -82,10 +89,14 @@ class OldCA:
         )
 
     def issue(
-        self, serial: int, kind: _ASN1Type = _ASN1Type.UTF8String, end_s: int = END_S
+        self,
+        serial: int,
+        kind: _ASN1Type = _ASN1Type.UTF8String,
+        end_s: int = END_S,
+        points: Sequence[x509.DistributionPoint] = (),
     ) -> x509.Certificate:
         """A certificate under *serial*, the CA's name in the given string type."""
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(name(f"member {serial}"))
             .issuer_name(name(self.common, kind))
@@ -93,10 +104,12 @@ class OldCA:
             .serial_number(serial)
             .not_valid_before(moment(NOW_S - 10**7))
             .not_valid_after(moment(end_s))
-            .sign(self.key, hashes.SHA256())
         )
+        if points:
+            builder = builder.add_extension(x509.CRLDistributionPoints(points), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
 
-    def write_certificates(self, *serials: int) -> Path:
+    def write_certificates(self, *serials: int, points: Sequence[x509.DistributionPoint] = ()) -> Path:
         """A folder with a certificate for each serial number."""
         folder = self.folder / "certificates"
         folder.mkdir(exist_ok=True)
@@ -104,7 +117,7 @@ class OldCA:
             path = folder / f"{serial:04X}.pem"
             # Signed again it would be another certificate.
             if not path.exists():
-                path.write_bytes(self.issue(serial).public_bytes(PEM))
+                path.write_bytes(self.issue(serial, points=points).public_bytes(PEM))
         return folder
 
     def write_index(self, *lines: str) -> Path:
@@ -154,6 +167,26 @@ class OldCA:
             "key_path": self.key_path,
         }
         return ImportOrder(**(given | changes))
+
+
+def point_of(*names: x509.GeneralName) -> x509.DistributionPoint:
+    """A certificate's distribution point."""
+    return x509.DistributionPoint(list(names), None, None, None)
+
+
+def scope_of(
+    *names: x509.GeneralName, relative_name: x509.RelativeDistinguishedName | None = None
+) -> x509.IssuingDistributionPoint:
+    """The issuing distribution point of a CRL that is of the point with these names."""
+    return x509.IssuingDistributionPoint(
+        full_name=list(names) or None,
+        relative_name=relative_name,
+        only_contains_user_certs=True,
+        only_contains_ca_certs=False,
+        only_some_reasons=None,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
 
 
 def valid_line(serial: int, end_s: int = END_S) -> str:

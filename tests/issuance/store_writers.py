@@ -15,6 +15,7 @@ from store_cases import number, record_issued
 
 from certstatus import clock
 from certstatus.changes import ChangeKind
+from issuance.crl_register import WantedCRL
 from issuance.store import Store
 
 
@@ -73,7 +74,7 @@ def allocate_and_die(url: str) -> dict[str, object]:
     with Store.open(url) as store:
         fence = store.acquire_publisher("builder", 60_000, clock.now_ms, "doomed")
         for _ in range(3):
-            taken = store.allocate_crl_number(1, "all", ["complete"], fence, clock.now_ms)
+            (taken,) = store.allocate_crls([WantedCRL(1, "all", ["complete"])], fence, clock.now_ms)
     print(json.dumps({"number": taken.number}), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError

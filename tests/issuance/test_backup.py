@@ -12,16 +12,22 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from archived_octets import read_archived
 from ca_cases import found, issue_one, make_issuing
+from crl_steps_by_one import allocate_crl_number
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from store_cases import INDEX_KEY, START_MS
 
-from certstatus import clock
+from certstatus import clock, oid
 from certstatus.changes import ChangeKind, first_chain, next_chain, unpack_change
+from certstatus.crl_archive import CRLArchive
+from certstatus.crl_pack import PackedCRL, issuer_mark
+from certstatus.distribution_point import encode_issuing_distribution_point
 from certstatus.errors import EXIT_DATA, BackupDamaged, StoreError
 from issuance import profiles, schema
 from issuance.backup import backup
@@ -31,12 +37,14 @@ from issuance.crl_register import WITHDRAWN
 from issuance.issue import IssuedCertificate, Issuing
 from issuance.issuers import issuer_by_id, set_policy
 from issuance.provisions import ProvisionCell
+from issuance.published_crls import PublishedState, read_published
 from issuance.restore import CRL_NUMBER_GAP, SEQ_GAP, restore
 from issuance.revoke import FoundCertificate, find_certificate, hold, record_ca_key_event, release, revoke
 from issuance.schema import CertificateState
 from issuance.show import show
 from issuance.store import Store
 from issuance.verifiers import add_verifier, entitlement_document
+from publisher.crl_archive import ArchiveWriter
 
 _NOW_S = START_MS // 1000
 _LATER_MS = START_MS + 3_600_000
@@ -94,8 +102,17 @@ def write_crl(
     entries: dict[bytes, int | None],
     this_update_s: int,
     base: int | None = None,
+    scope: str = "all",
 ) -> Path:
     """Write a CRL as a publisher would: serial -> CRLReason number, all revoked at *this_update_s* - 60."""
+    issuer = issuing.issuer
+    directory_name, _ = profiles.crl_names(
+        issuing.profile.ca_certificate.subject,
+        issuer.service,
+        issuer.generation,
+        issuer.policy.base_url,
+        scope,
+    ).complete
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuing.profile.ca_certificate.subject)
@@ -104,14 +121,9 @@ def write_crl(
         .add_extension(profiles.authority_key_id(issuing.profile.ca_certificate), critical=False)
         .add_extension(x509.CRLNumber(number), critical=False)
         .add_extension(
-            x509.IssuingDistributionPoint(
-                [x509.UniformResourceIdentifier(issuing.issuer.crl_names.complete[1][0])],
-                None,
-                only_contains_user_certs=True,
-                only_contains_ca_certs=False,
-                only_some_reasons=None,
-                indirect_crl=False,
-                only_contains_attribute_certs=False,
+            x509.UnrecognizedExtension(
+                x509.ObjectIdentifier(oid.ISSUING_DISTRIBUTION_POINT),
+                encode_issuing_distribution_point((directory_name, ()), only_user_certs=True),
             ),
             critical=True,
         )
@@ -273,6 +285,33 @@ def test_revocations_on_published_crls_are_recorded_again(installation: Installa
     assert len(changes) == report.seq - report.base_seq == 3 + 1 + 2
 
 
+def test_nothing_is_gathered_of_whom_the_backup_has_as_revoked(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of millions has hardly anybody else, and a revocation stays whatever a list says."""
+    store, state = installation.store, installation.state
+    issuing = make_issuing(store, installation.keys)
+    known = issue_some(store, issuing, 4)
+    for certificate in known[:2]:
+        revoke(store, certificate, START_MS, reason=4)
+    path = installation.backup()
+    entries: dict[bytes, int | None] = {known[0].serial: 4, known[1].serial: 6, known[2].serial: 1}
+    write_crl(state / "crl" / "sign" / "g1" / "all", issuing, 8, entries, _NOW_S + 100)
+    gathered: list[PublishedState] = []
+
+    def noted(*arguments: Any, **named: Any) -> dict[int, PublishedState]:
+        found = read_published(*arguments, **named)
+        gathered.extend(found.values())
+        return found
+
+    monkeypatch.setattr("issuance.restore.read_published", noted)
+    lose(installation)
+    report = restore(path, state, installation.url, _LATER_MS)
+    assert (report.recorded_again, report.without_record) == (1, 0)
+    assert [(set(item.revoked), set(item.held)) for item in gathered] == [({known[2].serial}, set())]
+    assert answers(installation.reopen(), known) == ["revoked", "revoked", "revoked", "good"]
+
+
 def lose(installation: Installation) -> None:
     """Lose the store: its file, or all tables of its database."""
     installation.store.close()
@@ -290,7 +329,7 @@ def test_numbers_start_above_anything_published(installation: Installation) -> N
     store, state = installation.store, installation.state
     issuing = make_issuing(store, installation.keys)
     old_fence = store.acquire_publisher("builder", 10_000, START_MS, "one")
-    first = store.allocate_crl_number(1, "all", ["complete"], old_fence, START_MS)
+    first = allocate_crl_number(store, 1, "all", ["complete"], old_fence, START_MS)
     path = installation.backup()
     write_crl(state / "crl" / "sign" / "g1" / "all", issuing, 41, {}, _NOW_S + 7_200)
     lose(installation)
@@ -301,10 +340,29 @@ def test_numbers_start_above_anything_published(installation: Installation) -> N
     assert store.state().time_ms == (_NOW_S + 7_200) * 1000
     fence = store.acquire_publisher("builder", 10_000, _LATER_MS, "two")
     assert fence.number > old_fence.number + 1000
-    following = store.allocate_crl_number(1, "all", ["complete"], fence, _LATER_MS)
+    following = allocate_crl_number(store, 1, "all", ["complete"], fence, _LATER_MS)
     assert following.number == 41 + CRL_NUMBER_GAP + 1
     oldest = store.crls(1, "all")[0]
     assert (oldest.number, oldest.state) == (first.number, WITHDRAWN)
+
+
+def test_every_scope_goes_on_above_its_own_numbers(installation: Installation) -> None:
+    """A scope is told by the name in its CRLs, wherever their files lie; none takes another's number."""
+    store, state = installation.store, installation.state
+    issuing = make_issuing(store, installation.keys)
+    path = installation.backup()
+    write_crl(state / "crl" / "sign" / "g1" / "all", issuing, 41, {}, _NOW_S)
+    write_crl(state / "crl" / "collected", issuing, 7_000, {}, _NOW_S, scope="m1/13104")
+    write_crl(
+        state / "crl" / "archive" / "sign" / "g1" / "n64" / "b17", issuing, 9, {}, _NOW_S, scope="n64/b17"
+    )
+    lose(installation)
+    restore(path, state, installation.url, _LATER_MS)
+    store = installation.reopen()
+    fence = store.acquire_publisher("builder", 10_000, _LATER_MS, "two")
+    for scope, number in (("all", 41), ("m1/13104", 7_000), ("n64/b17", 9)):
+        following = allocate_crl_number(store, 1, scope, ["complete"], fence, _LATER_MS)
+        assert following.number == number + CRL_NUMBER_GAP + 1
 
 
 def test_what_the_replaced_store_still_knows_counts(installation: Installation) -> None:
@@ -319,7 +377,7 @@ def test_what_the_replaced_store_still_knows_counts(installation: Installation) 
     store.record_provisions([ProvisionCell("f", 0, 1, 1, "ocsp_good", 0, 11)])
     fence = store.acquire_publisher("builder", 10_000, START_MS, "one")
     for _ in range(5):
-        store.allocate_crl_number(1, "all", ["complete"], fence, START_MS)
+        allocate_crl_number(store, 1, "all", ["complete"], fence, START_MS)
     before = store.state()
     store.close()
     report = restore(path, installation.state, installation.url, START_MS - 1_000)
@@ -332,7 +390,7 @@ def test_what_the_replaced_store_still_knows_counts(installation: Installation) 
     assert show(store, find_certificate(store, later.serial), _NOW_S).reason == "cessationOfOperation"
     assert [item.total for item in store.provision_sums()] == [11]
     new_fence = store.acquire_publisher("builder", 10_000, _LATER_MS, "two")
-    assert store.allocate_crl_number(1, "all", ["complete"], new_fence, _LATER_MS).number > 5
+    assert allocate_crl_number(store, 1, "all", ["complete"], new_fence, _LATER_MS).number > 5
     if installation.url.startswith("sqlite"):
         kept = [item for item in installation.state.glob("store.db.before-*") if item.suffix != ".key"]
         assert len(kept) == 1
@@ -563,3 +621,126 @@ def test_all_tables_are_in_a_backup(installation: Installation) -> None:
     """A table added to the schema is in the next backup without anybody thinking of it."""
     report = backup(installation.store, installation.state, installation.state.parent / "b.tar", START_MS)
     assert set(report.rows) == set(schema.metadata.tables)
+
+
+# --- archived CRLs ---------------------------------------------------------------------------------------
+
+
+def archive_crl(state: Path, issuing: Issuing, path: Path, number: int, this_update_s: int) -> ArchiveWriter:
+    """Move a CRL from its file into the archive of the installation."""
+    content = path.read_bytes()
+    writer = ArchiveWriter(state / "crl" / "archive")
+    row = PackedCRL(
+        path="sign/g1/all",
+        issuer=issuer_mark(issuing.issuer.spki_der),
+        number=number,
+        seq=1,
+        offset=0,
+        size=len(content),
+        this_update_s=this_update_s,
+        next_update_s=this_update_s + 86_400,
+        published_ms=this_update_s * 1000 + 1,
+        sha256=hashlib.sha256(content).digest(),
+    )
+    assert writer.add(row, path)
+    path.unlink()
+    return writer
+
+
+def archived(state: Path, issuing: Issuing, number: int) -> bytes | None:
+    """What the archive gives for a number."""
+    found = CRLArchive(state / "crl" / "archive").find(
+        "sign/g1/all", issuer_mark(issuing.issuer.spki_der), number
+    )
+    return None if found is None else read_archived(found)
+
+
+def test_numbers_and_revocations_come_from_packs_alone(installation: Installation) -> None:
+    """Numbers from the indexes, also where a pack is gone; entries only from CRLs after the backup; and
+    what is damaged, or signed by another key, revokes nothing."""
+    store, state = installation.store, installation.state
+    issuing = make_issuing(store, installation.keys)
+    known = issue_some(store, issuing, 4)
+    path = installation.backup()
+    folder = state / "made"
+    older = _NOW_S - 3 * 86_400
+    days: list[tuple[int, dict[bytes, int | None], int]] = [
+        # From before the backup: the register knows what was revoked then.
+        (7, {known[0].serial: 1}, older),
+        (8, {known[1].serial: 1}, _NOW_S + 100),
+        (9, {known[2].serial: 1}, _NOW_S + 86_400),
+        (41, {}, _NOW_S + 3 * 86_400),
+    ]
+    for number, entries, at_s in days:
+        writer = archive_crl(state, issuing, write_crl(folder, issuing, number, entries, at_s), number, at_s)
+    foreign = issuing._replace(ca_key=issuing_elsewhere(state).ca_key)
+    at_s = _NOW_S + 4 * 86_400
+    archive_crl(state, issuing, write_crl(folder, foreign, 43, {known[3].serial: 1}, at_s), 43, at_s)
+    writer.seal(at_s + 86_400)
+    packs = sorted(writer.folder.glob("*.pack"))
+    # The pack of number 9, and that of 41, of which nothing but the index is left.
+    packs[2].write_bytes(packs[2].read_bytes()[:-1])
+    packs[3].unlink()
+    lose(installation)
+    report = restore(path, state, installation.url, _LATER_MS)
+    store = installation.reopen()
+    assert report.recorded_again == 1
+    assert answers(store, known) == ["good", "revoked", "good", "good"]
+    fence = store.acquire_publisher("crl", 10_000, _LATER_MS, "two")
+    following = allocate_crl_number(store, 1, "all", ["complete"], fence, _LATER_MS)
+    assert following.number == 43 + CRL_NUMBER_GAP + 1
+
+
+def test_sealed_packs_are_named_and_not_copied(sqlite_installation: Installation, tmp_path: Path) -> None:
+    """Of a day that is over, name and hash; of today, the CRLs; with_archive, all of it.  Elsewhere it
+    shows what is missing, and no longer once it was brought there."""
+    installation = sqlite_installation
+    store, state = installation.store, installation.state
+    issuing = make_issuing(store, installation.keys)
+    contents = {}
+    for number, at_s in ((1, _NOW_S - 2 * 86_400), (2, _NOW_S - 86_400), (3, _NOW_S), (4, _NOW_S + 1)):
+        made = write_crl(state / "made", issuing, number, {}, at_s)
+        contents[number] = made.read_bytes()
+        writer = archive_crl(state, issuing, made, number, at_s)
+        if number < 4:
+            writer.seal(_NOW_S)
+    # What a publisher that was killed has left behind the last row.
+    with next(writer.folder.glob("2027-01-15.pack")).open("ab") as file:
+        file.write(b"torn")
+    bare, whole = state.parent / "bare.tar", state.parent / "whole.tar"
+    assert backup(store, state, bare, START_MS).packs_named == 2
+    assert backup(store, state, whole, START_MS, with_archive=True).packs_named == 0
+    with tarfile.open(bare) as tar:
+        names = [name for name in tar.getnames() if name.startswith("crl/archive/")]
+    assert sorted(names) == ["crl/archive/2027-01-15.idx", "crl/archive/2027-01-15.pack"]
+    for name, path, missing in (("one", bare, ("2027-01-13", "2027-01-14")), ("two", whole, ())):
+        target = tmp_path / name
+        report = restore(path, target, f"sqlite:///{target / 'store.db'}", _LATER_MS)
+        assert report.packs_missing == missing
+        for number, content in contents.items():
+            is_there = number > 2 or not missing
+            assert archived(target, issuing, number) == (content if is_there else None)
+    # Brought back, but for an octet.
+    for file_name in ("2027-01-13.pack", "2027-01-13.idx", "2027-01-14.pack", "2027-01-14.idx"):
+        shutil.copy(writer.folder / file_name, tmp_path / "one" / "crl" / "archive")
+    cut = tmp_path / "one" / "crl" / "archive" / "2027-01-14.pack"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    again = restore(bare, tmp_path / "one", f"sqlite:///{tmp_path / 'one' / 'store.db'}", _LATER_MS)
+    assert again.packs_missing == ("2027-01-14",)
+
+
+def test_a_restore_takes_nothing_from_an_archive_that_is_there(sqlite_installation: Installation) -> None:
+    """Whatever was archived after the backup stays, in the same pack too."""
+    installation = sqlite_installation
+    store, state = installation.store, installation.state
+    issuing = make_issuing(store, installation.keys)
+    made = write_crl(state / "made", issuing, 1, {}, _NOW_S)
+    archive_crl(state, issuing, made, 1, _NOW_S)
+    path = installation.backup()
+    later = write_crl(state / "made", issuing, 2, {}, _NOW_S + 1)
+    content = later.read_bytes()
+    archive_crl(state, issuing, later, 2, _NOW_S + 1)
+    lose(installation)
+    restore(path, state, installation.url, _LATER_MS)
+    installation.reopen()
+    assert archived(state, issuing, 2) == content

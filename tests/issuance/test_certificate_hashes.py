@@ -88,7 +88,7 @@ def test_an_import_tells_the_hashes_of_what_it_brings(
     old = OldCA(tmp_path / "old")
     index = old.write_index(valid_line(1), valid_line(2), valid_line(3))
     order = old.order(
-        certificates=(old.write_certificates(1),), index_txt=index, crl_path=old.write_crl({3: None}, 41)
+        certificates=(old.write_certificates(1),), index_txt=index, crl_paths=(old.write_crl({3: None}, 41),)
     )
     order = dataclasses.replace(order, policy=dataclasses.replace(order.policy, cert_hash=True))
     issuer_id = run(store, keys, order).issuer.issuer_id

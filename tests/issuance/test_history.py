@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -249,3 +250,27 @@ def test_the_crls_question_is_answered_from_its_index(store: Store) -> None:
             explain = "EXPLAIN QUERY PLAN " if store.is_sqlite else "EXPLAIN "
             plan = " ".join(str(row) for row in connection.exec_driver_sql(explain + text))
             assert index in plan
+
+
+def test_a_ca_key_event_is_read_in_one_pass(sqlite_store: Store) -> None:
+    """However many pages its certificates take, none of them sorts, or begins from the issuer's first."""
+    store = sqlite_store
+    add_issuer(store, 1)
+    with store.writing(START_MS) as act:
+        for n in range(20):
+            record_issued(act, n)
+        seq = act.record(ChangeKind.CA_KEY_EVENT, issuer_id=1).seq
+    plans: list[list[str]] = []
+
+    def note(_connection: object, cursor: Any, statement: str, parameters: Any, *_rest: object) -> None:
+        if statement.startswith("SELECT certificate"):
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans.append([row[3] for row in rows])
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    for scope_id in (None, 1):
+        list(store.revocation_changes(1, 0, seq, page_rows=3, scope_id=scope_id))
+    sa.event.remove(store.engine, "before_cursor_execute", note)
+    assert len(plans) > 7
+    expected = ["SEARCH certificate USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]
+    assert [plan for plan in plans if plan != expected] == []

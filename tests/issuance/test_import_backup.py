@@ -40,7 +40,7 @@ def test_an_imported_issuer_comes_back_with_its_dates(tmp_path: Path, followed: 
     order = old.order(
         key_path=None if followed else old.key_path,
         certificates=(old.write_certificates(1, 2),),
-        crl_path=old.write_crl({1: KEY}, 7, NOW_S - 5000),
+        crl_paths=(old.write_crl({1: KEY}, 7, NOW_S - 5000),),
     )
     with Store.create(url, NOW_MS) as store:
         issuer = run(store, keys, order).issuer
@@ -144,7 +144,7 @@ def test_a_followed_ca_is_silent_after_a_restore_until_a_crl_is_read_again(tmp_p
     order = old.order(
         key_path=None,
         certificates=(old.write_certificates(1, 2),),
-        crl_path=old.write_crl({}, 7, NOW_S - 5000),
+        crl_paths=(old.write_crl({}, 7, NOW_S - 5000),),
     )
     with Store.create(url, NOW_MS) as store:
         issuer = run(store, keys, order).issuer

@@ -85,7 +85,7 @@ def test_half_an_import_does_not_end_with_other_files(
 
 def test_a_list_is_not_complete_by_saying_so(sqlite_store: Store, keys: CAKeyFolder, old: OldCA) -> None:
     """An issuer imported without a list becomes one with a complete list by giving it only."""
-    absent = old.order(crl_path=old.write_crl({1: KEY}), changes={"issued_list": "absent"})
+    absent = old.order(crl_paths=(old.write_crl({1: KEY}),), changes={"issued_list": "absent"})
     run(sqlite_store, keys, absent)
     complete = {"issued_list": "complete"}
     with pytest.raises(PolicyViolation, match="needs the list"):
@@ -104,7 +104,9 @@ def test_what_is_shown_is_what_is_answered(sqlite_store: Store, keys: CAKeyFolde
     assert show(sqlite_store, found, NOW_S).answer == "good"
     other = OldCA(old.folder / "other", common="Other CA")
     followed = dataclasses.replace(
-        other.order(key_path=None, certificates=(other.write_certificates(7),), crl_path=other.write_crl({})),
+        other.order(
+            key_path=None, certificates=(other.write_certificates(7),), crl_paths=(other.write_crl({}),)
+        ),
         service="OTHER",
     )
     run(sqlite_store, keys, followed)

@@ -10,9 +10,21 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from import_cases import DER, END_S, NOW_S, PEM, OldCA, dump, revoked_line, run, utc_time, valid_line
+from import_cases import (
+    DER,
+    EDI_PARTY_NAME,
+    END_S,
+    NOW_S,
+    PEM,
+    OldCA,
+    dump,
+    revoked_line,
+    run,
+    utc_time,
+    valid_line,
+)
 
 from certstatus.der import sequence, tlv
 from certstatus.errors import CertStatusError, ImportRefused, PolicyViolation
@@ -31,7 +43,7 @@ def good(old: OldCA, **changes: object) -> ImportOrder:
     usual: dict[str, Callable[[], object]] = {
         "certificates": lambda: (old.write_certificates(1),),
         "index_txt": lambda: old.write_index(valid_line(1), revoked_line(2)),
-        "crl_path": lambda: old.write_crl({2: None}),
+        "crl_paths": lambda: (old.write_crl({2: None}),),
     }
     return old.order(**({key: make() for key, make in usual.items() if key not in changes} | changes))
 
@@ -99,6 +111,22 @@ def long_serial(old: OldCA) -> bytes:
     return certificate[:4] + tbs.replace(b"\x02\x01\x01", b"\x02\x15" + bytes([1] * 21), 1)
 
 
+def with_edi_party_name(old: OldCA) -> bytes:
+    """The CA's certificate, were there such a name in it."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.certificate.subject)
+        .issuer_name(old.certificate.subject)
+        .public_key(old.key.public_key())
+        .serial_number(78)
+        .not_valid_before(old.certificate.not_valid_before_utc)
+        .not_valid_after(old.certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(EDI_PARTY_NAME, critical=False)
+    )
+    return builder.sign(old.key, hashes.SHA256()).public_bytes(DER)
+
+
 def idp(**flags: bool) -> x509.IssuingDistributionPoint:
     """The scope of a CRL that is not a complete one."""
     values = {
@@ -148,6 +176,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "not a CA's certificate": (
         lambda old: good(old, ca_path=old.write_certificates(1) / "0001.pem"),
         r"0001\.pem, line 1: basic constraints: not a CA's",
+    ),
+    "a CA with a name of a kind that nobody reads": (
+        lambda old: good(old, ca_path=written(old, "x.der", with_edi_party_name(old))),
+        r"x\.der: certificate: not one that can be read: x400Address/EDIPartyName",
     ),
     "two CAs in one file": (
         lambda old: good(
@@ -290,50 +322,52 @@ CASES: dict[str, tuple[Spoil, str]] = {
         r"line 3: revocation reason: 03 is on hold: --hold",
     ),
     "CRL of another CA": (
-        lambda old: good(old, crl_path=other_ca(old).write_crl({})),
+        lambda old: good(old, crl_paths=(other_ca(old).write_crl({}),)),
         r"other/ca\.crl: signature: not one of this CA's key",
     ),
     "CRL of another name under the same key": (
         lambda old: good(
-            old, crl_path=OldCA(old.folder / "renamed", old.key, common="New name").write_crl({})
+            old, crl_paths=(OldCA(old.folder / "renamed", old.key, common="New name").write_crl({}),)
         ),
         r"renamed/ca\.crl: issuer: another name than the CA's",
     ),
     "CRL is none": (
-        lambda old: good(old, crl_path=written(old, "x.crl", b"\x30\x03abc")),
+        lambda old: good(old, crl_paths=(written(old, "x.crl", b"\x30\x03abc"),)),
         r"x\.crl: CRL: cannot be read",
     ),
     "CRL of a version that nobody knows": (
         lambda old: good(
             old,
-            crl_path=written(
-                old, "x.crl", old.crl_der({2: None}).replace(b"\x02\x01\x01", b"\x02\x01\x2e", 1)
+            crl_paths=(
+                written(old, "x.crl", old.crl_der({2: None}).replace(b"\x02\x01\x01", b"\x02\x01\x2e", 1)),
             ),
         ),
         r"x\.crl: CRL: cannot be read: 46 is not a valid CRL version",
     ),
     "CRL of a version of thousands of digits": (
-        lambda old: good(old, crl_path=written(old, "x.crl", sequence(sequence(tlv(2, b"\x7f" * 3000))))),
+        lambda old: good(old, crl_paths=(written(old, "x.crl", sequence(sequence(tlv(2, b"\x7f" * 3000)))),)),
         r"x\.crl: CRL: cannot be read",
     ),
     "CRL altered": (
-        lambda old: good(old, crl_path=written(old, "x.crl", old.crl_der({2: None})[:-1] + b"\0")),
+        lambda old: good(old, crl_paths=(written(old, "x.crl", old.crl_der({2: None})[:-1] + b"\0"),)),
         r"x\.crl: (signature|CRL)",
     ),
     "delta CRL": (
-        lambda old: good(old, crl_path=old.write_crl({}, 7, NOW_S - 10, x509.DeltaCRLIndicator(6))),
+        lambda old: good(old, crl_paths=(old.write_crl({}, 7, NOW_S - 10, x509.DeltaCRLIndicator(6)),)),
         r"ca\.crl: delta CRL indicator",
     ),
     "indirect CRL": (
-        lambda old: good(old, crl_path=old.write_crl({}, 7, NOW_S - 10, idp(indirect_crl=True))),
+        lambda old: good(old, crl_paths=(old.write_crl({}, 7, NOW_S - 10, idp(indirect_crl=True)),)),
         r"ca\.crl: issuing distribution point: an indirect CRL",
     ),
     "CRL for CA certificates": (
-        lambda old: good(old, crl_path=old.write_crl({}, 7, NOW_S - 10, idp(only_contains_ca_certs=True))),
+        lambda old: good(
+            old, crl_paths=(old.write_crl({}, 7, NOW_S - 10, idp(only_contains_ca_certs=True)),)
+        ),
         r"ca\.crl: issuing distribution point: only for CA certificates",
     ),
     "CRL from the future": (
-        lambda old: good(old, crl_path=old.write_crl({}, 7, NOW_S + 4000)),
+        lambda old: good(old, crl_paths=(old.write_crl({}, 7, NOW_S + 4000),)),
         r"ca\.crl: thisUpdate: lies in the future",
     ),
 }

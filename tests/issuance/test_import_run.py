@@ -68,7 +68,7 @@ def test_a_taken_over_ca_is_here_with_all_it_said(store: Store, keys: CAKeyFolde
     order = old.order(
         certificates=(old.write_certificates(1, 2),),
         index_txt=old.write_index(valid_line(1), revoked_line(2, ",superseded"), valid_line(3)),
-        crl_path=old.write_crl({2: KEY, 4: None}, 41),
+        crl_paths=(old.write_crl({2: KEY, 4: None}, 41),),
     )
     report = run(store, keys, order)
     assert states(store) == {
@@ -124,7 +124,7 @@ def test_the_same_again_changes_nothing_and_more_adds_only_that(
     store: Store, keys: CAKeyFolder, old: OldCA
 ) -> None:
     """A second run with the same files leaves the store as it was; with more, it records the difference."""
-    order = old.order(certificates=(old.write_certificates(1, 2),), crl_path=old.write_crl({2: None}, 7))
+    order = old.order(certificates=(old.write_certificates(1, 2),), crl_paths=(old.write_crl({2: None}, 7),))
     run(store, keys, order)
     before = dump(store)
     assert run(store, keys, order).recorded is None
@@ -132,7 +132,7 @@ def test_the_same_again_changes_nothing_and_more_adds_only_that(
     seq = store.state().seq
     order = old.order(
         certificates=(old.write_certificates(1, 2, 3),),
-        crl_path=old.write_crl({1: KEY, 2: None}, 8, NOW_S - 500),
+        crl_paths=(old.write_crl({1: KEY, 2: None}, 8, NOW_S - 500),),
     )
     report = run(store, keys, order)
     assert (report.difference.issued, report.difference.revoked, report.difference.total) == (1, 1, 2)
@@ -148,16 +148,16 @@ def test_without_its_last_crl_number_no_ca_is_taken_over(store: Store, keys: CAK
     before = dump(store)
     for order in (
         old.order(certificates=(folder,)),
-        old.order(certificates=(folder,), crl_path=old.write_crl({}, None)),
+        old.order(certificates=(folder,), crl_paths=(old.write_crl({}, None),)),
     ):
         with pytest.raises(PolicyViolation, match="--crl-number"):
             run(store, keys, order)
     with pytest.raises(PolicyViolation, match="lies before 9"):
-        run(store, keys, old.order(certificates=(folder,), crl_path=old.write_crl({}, 9), crl_number=8))
+        run(store, keys, old.order(certificates=(folder,), crl_paths=(old.write_crl({}, 9),), crl_number=8))
     with pytest.raises(PolicyViolation, match="can count on"):
         run(store, keys, old.order(certificates=(folder,), crl_number=1 << 64))
     assert dump(store) == before
-    run(store, keys, old.order(certificates=(folder,), crl_path=old.write_crl({}, None), crl_number=300))
+    run(store, keys, old.order(certificates=(folder,), crl_paths=(old.write_crl({}, None),), crl_number=300))
     with store.reading() as connection:
         assert connection.execute(sa.select(schema.crl_scope.c.last_number)).scalar_one() == 300
 
@@ -168,7 +168,7 @@ def test_a_followed_ca_is_obeyed_and_not_commanded(store: Store, keys: CAKeyFold
     order = old.order(
         key_path=None,
         certificates=(old.write_certificates(1, 2, 3, 4, 5),),
-        crl_path=old.write_crl(everything, 7, NOW_S - 5000),
+        crl_paths=(old.write_crl(everything, 7, NOW_S - 5000),),
     )
     issuer = run(store, keys, order).issuer
     with store.reading() as connection:
@@ -208,7 +208,7 @@ def test_a_followed_ca_is_obeyed_and_not_commanded(store: Store, keys: CAKeyFold
 def test_a_followed_ca_can_be_taken_over_later(store: Store, keys: CAKeyFolder, old: OldCA) -> None:
     """With the key it revokes here from then on, numbered on from the CRL that was followed."""
     folder = old.write_certificates(1)
-    run(store, keys, old.order(key_path=None, certificates=(folder,), crl_path=old.write_crl({}, 12)))
+    run(store, keys, old.order(key_path=None, certificates=(folder,), crl_paths=(old.write_crl({}, 12),)))
     with store.reading() as connection:
         assert connection.execute(sa.select(schema.crl_scope)).all() == []
     issuer = run(store, keys, old.order(certificates=(folder,))).issuer
@@ -228,7 +228,9 @@ def test_a_hold_whose_certificate_ended_is_not_released_by_leaving_the_list(
     for serial, end_s in ((1, NOW_S - 4001), (2, NOW_S - 4000)):
         (folder / f"{serial}.pem").write_bytes(old.issue(serial, end_s=end_s).public_bytes(PEM))
     first = old.write_crl({1: HOLD, 2: HOLD}, 7, NOW_S - 5000)
-    issuer = run(sqlite_store, keys, old.order(key_path=None, certificates=(folder,), crl_path=first)).issuer
+    issuer = run(
+        sqlite_store, keys, old.order(key_path=None, certificates=(folder,), crl_paths=(first,))
+    ).issuer
     newer = old.crl_der({}, 8, NOW_S - 4000)
     follow_crl(sqlite_store, issuer, INDEX_KEY, newer, "x.crl", keys.folder, NOW_MS)
     assert {serial: state for serial, (state, _, _) in states(sqlite_store).items()} == {
@@ -243,12 +245,12 @@ def test_only_a_hold_that_was_imported_ends_with_the_ca_s_crl(
     """A hold that this installation recorded is not released because the old CA's CRL lacks it."""
     order = old.order(
         certificates=(old.write_certificates(1, 2),),
-        crl_path=old.write_crl({1: HOLD}, 7),
+        crl_paths=(old.write_crl({1: HOLD}, 7),),
         changes={"hold": True},
     )
     run(store, keys, order)
     hold(store, find_certificate(store, b"\x02", "OLD"), NOW_MS)
-    run(store, keys, dataclasses.replace(order, crl_path=old.write_crl({}, 8, NOW_S - 10)))
+    run(store, keys, dataclasses.replace(order, crl_paths=(old.write_crl({}, 8, NOW_S - 10),)))
     assert {serial: state for serial, (state, _, _) in states(store).items()} == {"01": VALID, "02": HELD}
 
 
@@ -293,7 +295,7 @@ from certstatus.config import IssuerConfig
 folder = Path(sys.argv[2])
 policy = IssuerPolicy.from_config(IssuerConfig(service="OLD", hold=True))
 order = ImportOrder("OLD", folder / "old/ca.pem", policy, key_path=folder / "old/ca.key",
-                    index_txt=folder / "old/index.txt", crl_path=folder / "old/ca.crl")
+                    index_txt=folder / "old/index.txt", crl_paths=(folder / "old/ca.crl",))
 def told(what, done):
     print(what, done, flush=True)
 with Store.open(f"sqlite:///{folder / 'store.db'}") as store:
@@ -333,7 +335,7 @@ def test_killed_at_any_piece_the_next_run_ends_it(sqlite_store: Store, keys: CAK
         process.stdout.close()
     assert killed >= 3
     order = old.order(
-        index_txt=old.folder / "index.txt", crl_path=old.folder / "ca.crl", changes={"hold": True}
+        index_txt=old.folder / "index.txt", crl_paths=(old.folder / "ca.crl",), changes={"hold": True}
     )
     run(sqlite_store, keys, order)
     found = states(sqlite_store)
@@ -382,9 +384,9 @@ def test_the_list_of_what_was_issued_may_be_absent(store: Store, keys: CAKeyFold
     """Without certificates the list must be said to be absent; then `unlisted` is as asked for."""
     crl_path = old.write_crl({9: None})
     with pytest.raises(PolicyViolation, match="issued_list = complete needs the list"):
-        run(store, keys, old.order(key_path=None, crl_path=crl_path))
+        run(store, keys, old.order(key_path=None, crl_paths=(crl_path,)))
     changes = {"issued_list": "absent", "unlisted": "good"}
-    run(store, keys, old.order(key_path=None, crl_path=crl_path, changes=changes))
+    run(store, keys, old.order(key_path=None, crl_paths=(crl_path,), changes=changes))
     with store.reading() as connection:
         (told,) = issuer_table(connection)
     assert (told.issued_list, told.unlisted) == ("absent", "good")
@@ -395,7 +397,7 @@ def test_a_certificate_known_by_its_number_gets_its_record(
     store: Store, keys: CAKeyFolder, old: OldCA
 ) -> None:
     """What a CRL listed first and a folder brought later is one certificate, still revoked."""
-    run(store, keys, old.order(crl_path=old.write_crl({9: None}), changes={"issued_list": "absent"}))
+    run(store, keys, old.order(crl_paths=(old.write_crl({9: None}),), changes={"issued_list": "absent"}))
     report = run(store, keys, old.order(certificates=(old.write_certificates(9),)))
     assert report.difference.total == report.difference.records == 1
     assert states(store) == {"09": (REVOKED, None, REVOKED_S)}

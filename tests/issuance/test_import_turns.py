@@ -34,7 +34,7 @@ def test_an_older_crl_under_way_releases_nothing_that_a_newer_one_holds(
 ) -> None:
     """While the older is recorded the newer must come again; then it holds, and the older is refused."""
     first = old.write_crl({}, 7, NOW_S - 5000)
-    order = old.order(key_path=None, certificates=(old.write_certificates(1, 2),), crl_path=first)
+    order = old.order(key_path=None, certificates=(old.write_certificates(1, 2),), crl_paths=(first,))
     issuer = run(sqlite_store, keys, order).issuer
     older = old.crl_der({2: KEY}, 8, NOW_S - 4000)
     newer = old.crl_der({1: HOLD, 2: KEY}, 9, NOW_S - 3000)
@@ -61,7 +61,7 @@ def test_a_crl_followed_during_an_import_is_not_put_behind_it(
     """The poll waits for the import, whose CRL is older; afterwards the newer one is the one that counts."""
     work = keys.folder.parent
     first = old.write_crl({}, 7, NOW_S - 5000)
-    order = old.order(key_path=None, certificates=(old.write_certificates(1, 2),), crl_path=first)
+    order = old.order(key_path=None, certificates=(old.write_certificates(1, 2),), crl_paths=(first,))
     issuer = run(sqlite_store, keys, order).issuer
     newer = old.crl_der({1: KEY, 2: KEY}, 9, NOW_S - 3000)
     refused: list[str] = []
@@ -72,7 +72,7 @@ def test_a_crl_followed_during_an_import_is_not_put_behind_it(
                 follow_crl(sqlite_store, issuer, INDEX_KEY, newer, "newer", work, NOW_MS)
             refused.append(what)
 
-    again = dataclasses.replace(order, crl_path=None, crl_der=old.crl_der({2: KEY}, 8, NOW_S - 4000))
+    again = dataclasses.replace(order, crl_paths=(), crl_der=old.crl_der({2: KEY}, 8, NOW_S - 4000))
     import_ca(sqlite_store, keys, INDEX_KEY, again, work, NOW_MS, told)
     assert refused
     follow_crl(sqlite_store, issuer, INDEX_KEY, newer, "newer", work, NOW_MS)

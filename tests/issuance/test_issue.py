@@ -50,14 +50,14 @@ def test_a_certificate_is_what_the_profile_says(
     assert f"X509v3 Key Usage: critical\n                {usage}\n" in text
     assert f"X509v3 Certificate Policies: critical\n                Policy: {policy}\n" in text
     assert "OCSP - URI:http://status.example:8080/ocsp" in text
-    low = service.lower()
-    assert f"URI:http://status.example:8080/crl/{low}/g1/all/complete.crl" in text
-    assert f"URI:http://status.example:8080/crl/{low}/g1/all/delta.crl" in text
+    place = f"http://status.example:8080/crl/{service.lower()}/g1/{issued.scope}"
+    assert re.findall(r"URI:(\S+\.crl)\n", text) == [f"{place}/complete.crl", f"{place}/delta.crl"]
     assert "X509v3 Freshest CRL" in text
-    assert (
-        text.count("DirName:C = JP, O = certstatus TEST, OU = CRL Distribution Points, OU = g1, CN = all")
-        == 2
-    )
+    # The partition's two points, and that of the whole list.
+    scheme, partition = issued.scope.split("/")
+    unit = "DirName:C = JP, O = certstatus TEST, OU = CRL Distribution Points, OU = g1"
+    assert text.count(f"{unit}, OU = {scheme}, CN = {partition}\n") == 2
+    assert text.count(f"{unit}, CN = all\n") == 1
     assert "Basic Constraints" not in text
     certificate = x509.load_der_x509_certificate(issued.certificate_der)
     aki = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
@@ -101,8 +101,9 @@ def test_certificate_and_crl_will_carry_the_identical_name(sqlite_store: Store, 
     issuing = make_issuing(sqlite_store, keys)
     certificate = x509.load_der_x509_certificate(issue_one(sqlite_store, issuing).certificate_der)
     value = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints)
-    directory_name, uris = parse_distribution_points(value.value.public_bytes())[0]
-    assert (directory_name, tuple(uris)) == issuing.issuer.crl_names.complete
+    own, whole = parse_distribution_points(value.value.public_bytes())
+    assert own == issuing.issuer.partition_names("m1/00000").complete
+    assert whole == (issuing.issuer.crl_names.complete[0], ())
     assert value.oid.dotted_string == oid.CRL_DISTRIBUTION_POINTS
 
 

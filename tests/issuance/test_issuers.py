@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from ca_cases import issuer_config, make_issuing, openssl, write_pem
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from import_cases import EDI_PARTY_NAME
 from store_cases import START_MS
 
 from certstatus import clock
@@ -188,6 +190,20 @@ def test_a_renewed_ca_certificate_joins_its_issuer(store: Store, keys: CAKeyFold
     )
     with pytest.raises(PolicyViolation, match="another key"):
         add_ca_certificate(store, 1, other.issuer.certificates_der[0], START_MS)
+    own = issuing.profile.ca_certificate
+    odd = (
+        x509.CertificateBuilder()
+        .subject_name(own.subject)
+        .issuer_name(own.subject)
+        .public_key(own.public_key())
+        .serial_number(78)
+        .not_valid_before(own.not_valid_before_utc)
+        .not_valid_after(own.not_valid_after_utc)
+        .add_extension(EDI_PARTY_NAME, critical=False)
+        .sign(issuing.ca_key, hashes.SHA256())
+    )
+    with pytest.raises(PolicyViolation, match="extensions cannot be read"):
+        add_ca_certificate(store, 1, odd.public_bytes(serialization.Encoding.DER), START_MS)
 
 
 def test_the_table_says_when_the_ca_key_was_lost(store: Store, keys: CAKeyFolder) -> None:

@@ -11,7 +11,7 @@ from ca_cases import found, issue_one, make_issuing
 from store_cases import START_MS
 
 from certstatus.changes import ChangeKind, unpack_change
-from certstatus.errors import IllegalTransition, PolicyViolation, UnknownCertificate
+from certstatus.errors import IllegalTransition, PolicyViolation, StoreError, UnknownCertificate
 from issuance import schema
 from issuance.ca_keys import CAKeyFolder
 from issuance.revoke import (
@@ -101,6 +101,39 @@ def test_an_invalidity_out_of_reach_is_refused(store: Store, keys: CAKeyFolder, 
     assert show(store, certificate, _NOW_S).answer == "good"
     revoke(store, certificate, START_MS, reason=1, invalidity_s=_NOW_S)
     assert show(store, certificate, _NOW_S).invalidity == "2027-01-15T08:00:00Z"
+
+
+_BEYOND_MS = (1 << 32) * 1000
+
+
+def test_no_time_is_recorded_that_no_row_of_a_crl_can_hold(store: Store, keys: CAKeyFolder) -> None:
+    """Refused in words by whatever act, and nothing was recorded: one such row would block a whole list, and
+    a store whose time has once gone there could record nothing any more."""
+    issuing = make_issuing(store, keys, "PARTNER", hold=True)
+    certificate = found(issuing, issue_one(store, issuing))
+    before = store.state()
+    acts: list[Any] = [
+        lambda now: revoke(store, certificate, now, reason=1),
+        lambda now: hold(store, certificate, now),
+        lambda now: record_ca_key_event(store, certificate.issuer_id, now, "leaked"),
+        store.cut,
+    ]
+    for act in acts:
+        with pytest.raises(StoreError, match="the clock shows 4294967296 s"):
+            act(_BEYOND_MS)
+    named: dict[str, Any] = {"issuer_id": certificate.issuer_id, "serial": certificate.serial}
+    times: list[dict[str, Any]] = [{"revoked_ms": _BEYOND_MS}, {"revoked_ms": -1}, {"invalidity_s": 1 << 32}]
+    for shown in times:
+        for kind in (ChangeKind.REVOKED, ChangeKind.HELD):
+            with (
+                pytest.raises(PolicyViolation, match=f"certificate {certificate.serial.hex()}: .* 2106"),
+                store.writing(START_MS) as writing,
+            ):
+                writing.record(kind, **named, **shown)
+    assert store.state() == before
+    assert show(store, certificate, _NOW_S).answer == "good"
+    last_ms = _BEYOND_MS - 1
+    assert revoke(store, certificate, last_ms, reason=1).recorded_ms == last_ms
 
 
 def test_a_second_revocation_is_refused_and_says_when_the_first_was(store: Store, keys: CAKeyFolder) -> None:

@@ -61,10 +61,10 @@ def test_what_left_the_list_of_a_followed_ca_is_answered_by_policy(
     old = OldCA(tmp_path / "old")
     changes = {"issued_list": "absent", "unlisted": unlisted}
     crl = old.write_crl({9: x509.ReasonFlags.certificate_hold})
-    run(sqlite_store, keys, old.order(key_path=None, crl_path=crl, changes=changes))
+    run(sqlite_store, keys, old.order(key_path=None, crl_paths=(crl,), changes=changes))
     one = find_certificate(sqlite_store, b"\x09")
     assert show(sqlite_store, one, NOW_S).answer == "revoked"
-    run(sqlite_store, keys, old.order(key_path=None, crl_path=old.write_crl({}, 8, NOW_S - 500)))
+    run(sqlite_store, keys, old.order(key_path=None, crl_paths=(old.write_crl({}, 8, NOW_S - 500),)))
     assert show(sqlite_store, one, NOW_S).answer == unlisted
 
 

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
+from crl_steps_by_one import allocate_crl_number, record_crl, withdraw_crl
 from store_cases import NOT_AFTER_S, START_MS, add_issuer, mark, number, record_issued
 
 from certstatus import clock
@@ -26,6 +27,7 @@ from issuance import schema
 from issuance.crl_register import ALLOCATED, PUBLISHED, WITHDRAWN
 from issuance.provisions import ProvisionCell, ProvisionSum
 from issuance.store import Store
+from issuance.waiting import Mark
 
 
 def test_a_new_store_stands_at_zero_with_the_hash_of_its_epoch(store: Store) -> None:
@@ -209,7 +211,7 @@ def test_waiting_ends_when_a_change_commits(store: Store) -> None:
     """A waiter wakes within 100 ms of a commit by another connection."""
     add_issuer(store)
     seen = store.state().seq
-    assert not store.wait_for_change(0.0, seen)
+    assert not store.wait_for_change(0.0, Mark(seen))
     committed: list[float] = []
 
     def write_later() -> None:
@@ -220,7 +222,7 @@ def test_waiting_ends_when_a_change_commits(store: Store) -> None:
 
     writer = threading.Thread(target=write_later)
     writer.start()
-    assert store.wait_for_change(10, seen)
+    assert store.wait_for_change(10, Mark(seen))
     woken = time.monotonic()
     writer.join()
     assert woken - committed[0] < 0.1
@@ -244,6 +246,28 @@ def test_a_beat_does_not_wake_anybody(store: Store) -> None:
     assert store.wait_for_change(10)
     store.beat(START_MS, [])
     assert not store.wait_for_change(0.1)
+
+
+def test_a_publication_ends_a_wait_of_those_who_ask_for_it(store: Store) -> None:
+    """Under whatever number: the feed must name it, though nothing has changed; others sleep on."""
+    add_issuer(store)
+    assert store.wait_for_change(10)
+    seen = Mark(store.state().seq, 0)
+    assert not store.wait_for_change(0.05, seen)
+    woken: list[bool] = []
+    waiter = threading.Thread(target=lambda: woken.append(store.wait_for_change(10, seen)))
+    waiter.start()
+    time.sleep(0.2)
+    started = time.monotonic()
+    store.publish("crls", 1_700_000_000_000, bytes(32), b"x")
+    waiter.join()
+    assert woken == [True]
+    assert time.monotonic() - started < 1
+    # Published while nobody waited: told at once, until it is known.
+    store.publish("snapshot", 7, bytes(32), b"x")
+    assert store.wait_for_change(10, Mark(seen.seq, 1_700_000_000_000))
+    assert not store.wait_for_change(0.05, Mark(seen.seq, 1_700_000_000_007))
+    assert not store.wait_for_change(0.05)
 
 
 # --- beats, leases, publications -------------------------------------------------------------------
@@ -312,14 +336,15 @@ def test_an_old_fence_writes_nothing(store: Store) -> None:
     """After a take-over the paused publisher can neither publish nor take or fill a CRL number."""
     add_issuer(store)
     old = store.acquire_publisher("builder", 10_000, START_MS, "one")
-    taken = store.allocate_crl_number(1, "all", ["complete"], old, START_MS)
+    taken = allocate_crl_number(store, 1, "all", ["complete"], old, START_MS)
     new = store.acquire_publisher("builder", 10_000, START_MS, "two", take_over=True)
     with pytest.raises(FencedOff):
         store.publish("crls", 1, bytes(32), b"", fence=old)
     with pytest.raises(FencedOff):
-        store.allocate_crl_number(1, "all", ["complete"], old, START_MS)
+        allocate_crl_number(store, 1, "all", ["complete"], old, START_MS)
     with pytest.raises(FencedOff):
-        store.record_crl(
+        record_crl(
+            store,
             1,
             "all",
             taken.number,
@@ -331,7 +356,7 @@ def test_an_old_fence_writes_nothing(store: Store) -> None:
             fence=old,
         )
     with pytest.raises(FencedOff):
-        store.withdraw_crl(1, "all", taken.number, "complete", old)
+        withdraw_crl(store, 1, "all", taken.number, "complete", old)
     with pytest.raises(FencedOff):
         store.renew_publisher(old, 10_000, START_MS)
     store.renew_publisher(new, 10_000, START_MS)
@@ -343,9 +368,9 @@ def test_crl_numbers_rise_with_their_cuts(store: Store) -> None:
     """Each allocation has the next number of its scope and a later time; kinds of one cut share a number."""
     add_issuer(store)
     fence = store.acquire_publisher("builder", 10_000, START_MS, "one")
-    first = store.allocate_crl_number(1, "all", ["complete"], fence, START_MS)
-    second = store.allocate_crl_number(1, "all", ["complete", "delta"], fence, START_MS)
-    other = store.allocate_crl_number(1, "n64/b1", ["complete"], fence, START_MS)
+    first = allocate_crl_number(store, 1, "all", ["complete"], fence, START_MS)
+    second = allocate_crl_number(store, 1, "all", ["complete", "delta"], fence, START_MS)
+    other = allocate_crl_number(store, 1, "n64/b1", ["complete"], fence, START_MS)
     assert (first.number, second.number, other.number) == (1, 2, 1)
     assert first.time_ms < second.time_ms
     assert first.seq == second.seq == store.state().seq
@@ -362,7 +387,8 @@ def test_a_crl_goes_from_allocated_to_published_once(store: Store) -> None:
     fence = store.acquire_publisher("builder", 10_000, START_MS, "one")
 
     def record(number: int) -> None:
-        store.record_crl(
+        record_crl(
+            store,
             1,
             "all",
             number,
@@ -374,7 +400,7 @@ def test_a_crl_goes_from_allocated_to_published_once(store: Store) -> None:
             fence=fence,
         )
 
-    number = store.allocate_crl_number(1, "all", ["complete"], fence, START_MS).number
+    number = allocate_crl_number(store, 1, "all", ["complete"], fence, START_MS).number
     record(number)
     with pytest.raises(IllegalTransition):
         record(number)
@@ -383,9 +409,9 @@ def test_a_crl_goes_from_allocated_to_published_once(store: Store) -> None:
     line = store.crls(1, "all", kind="complete", state=PUBLISHED)[0]
     assert (line.number, line.sha256, line.size) == (1, b"h" * 32, 512)
     assert line.this_update_s == START_MS // 1000
-    store.withdraw_crl(1, "all", number, "complete", fence)
+    withdraw_crl(store, 1, "all", number, "complete", fence)
     assert [line.state for line in store.crls(1, "all")] == [WITHDRAWN]
-    assert store.allocate_crl_number(1, "all", ["complete"], fence, START_MS).number == number + 1
+    assert allocate_crl_number(store, 1, "all", ["complete"], fence, START_MS).number == number + 1
 
 
 # --- provisions ------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ OPTIONAL = {
     "bench": "bench/paths.py",
     "bench-compare": "bench/paths.py",
     "bench-load": "bench/paths.py",
+    "bench-profile": "bench/paths.py",
+    "bench-results": "bench/paths.py",
     "fault-runs": "tests/faults",
     "fuzz": "tests/fuzz",
     "interop": "tests/interop",

@@ -5,22 +5,25 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from publisher_cases import INDEX_KEY, Clock
+from archived_octets import read_archived
+from issuer_cases import PublishedIssuer
+from publisher_cases import Clock
 
-from certstatus.beat import Pointer
-from certstatus.changes import ChangeKind, fingerprint
+from certstatus.changes import ChangeKind
 from certstatus.config import IssuerConfig
 from certstatus.crl import ParsedCRL, parse_certificate_list
-from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry, read_catalogue
+from certstatus.crl_archive import CRLArchive
+from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry
 from certstatus.crl_entry import CRLEntry
-from certstatus.documents import open_document
+from certstatus.crl_pack import issuer_mark
 from certstatus.errors import IllegalTransition
-from issuance.ca_keys import CAKeyFolder
 from issuance.crl_register import Fence
-from issuance.issuers import IssuerRecord, create_issuer, issuer_by_id
 from issuance.store import Store
+from publisher.crl_catalogue import read_published
+from publisher.crl_lot import PublishedCRL
 from publisher.crl_plan import Due
-from publisher.crl_publish import CRLPublisher, PublishedCRL
+from publisher.crl_publish import CRLPublisher, crl_lease
+from publisher.crl_run import CRLRun
 from publisher.crl_scopes import CRLScope
 
 
@@ -38,32 +41,48 @@ def short_periods(service: str, hold: bool = False, key: str = "p256") -> Issuer
     )
 
 
-class CRLLine:
+def published_entries(store: Store) -> list[CatalogueEntry]:
+    """What the published catalogue names."""
+    found = store.publication("crls")
+    assert found is not None
+    return [entry for scope in read_published(store, found).scopes for entry in scope.entries]
+
+
+class CRLLine(PublishedIssuer):
     """An issuer, its publisher, and everything that was ever published for it."""
 
     def __init__(self, store: Store, state: Path, clock: Clock, config: IssuerConfig) -> None:
-        self.store, self.state, self.clock = store, state, clock
-        self.keys = CAKeyFolder(state / "ca")
-        self.keys.make_passphrase()
-        self.issuer_id = create_issuer(store, self.keys, config, clock.now_ms).issuer_id
-        self.publisher = CRLPublisher(store, self.keys, state, now_ms=clock.now_ms, pause=clock.pass_s)
+        super().__init__(store, state, clock, config)
         self.fence: Fence = store.acquire_publisher("crl", 1 << 40, clock.now_ms, "test")
         # (number, kind) -> (what was published, its bytes)
         self.seen: dict[tuple[int, str], tuple[PublishedCRL, bytes]] = {}
         self.serials: list[bytes] = []
-
-    @property
-    def issuer(self) -> IssuerRecord:
-        return issuer_by_id(self.store, self.issuer_id)
+        self.path = self.scope.path
+        self._mark = issuer_mark(self.issuer.spki_der)
+        self._parsed: dict[tuple[int, str], ParsedCRL] = {}
+        self._seqs: dict[int, int] = {}
+        self._run: tuple[CRLPublisher, CRLRun] | None = None
 
     @property
     def scope(self) -> CRLScope:
         return CRLScope(self.issuer)
 
     def issue_due(self) -> list[PublishedCRL]:
-        published = self.publisher.issue_due(self.scope, self.fence)
+        want = self._due()
+        published = self.publisher.issue(self.scope, want, self.fence) if any(want) else []
         self.publisher.tidy(self.fence)
         return self._note(published)
+
+    def _due(self) -> Due:
+        """What the builder's run finds due of this scope; it remembers what it saw, as long as the publisher
+        is the same."""
+        publisher, run = self._run or (None, None)
+        if run is None or publisher is not self.publisher:
+            lease = crl_lease(self.store, self.clock.now_ms)
+            run = CRLRun(self.publisher, lease, now_ms=self.clock.now_ms, monotonic_s=self.clock.monotonic_s)
+            self._run = self.publisher, run
+        due = {item.path: item.want for item in run.look()}
+        return due.get(self.path, Due(False, False))
 
     def issue(self, complete: bool, delta: bool = True) -> list[PublishedCRL]:
         return self._note(self.publisher.issue(self.scope, Due(complete, delta), self.fence))
@@ -75,39 +94,26 @@ class CRLLine:
         return published
 
     def parsed(self, number: int, kind: str) -> ParsedCRL:
-        return parse_certificate_list(self.seen[number, kind][1])
+        if (number, kind) not in self._parsed:
+            self._parsed[number, kind] = parse_certificate_list(self.seen[number, kind][1])
+        return self._parsed[number, kind]
 
     def numbers(self, kind: str) -> list[int]:
         return sorted(number for number, found in self.seen if found == kind)
 
+    def archived(self, number: int) -> bytes | None:
+        """What the archive gives for a complete CRL."""
+        found = CRLArchive(self.state / "crl" / "archive").find(self.path, self._mark, number)
+        return None if found is None else read_archived(found)
+
     def catalogue(self) -> list[CatalogueEntry]:
-        found = self.store.publication("crls")
-        assert found is not None
-        assert found.body is not None
-        return read_catalogue(open_document(found.body, Pointer(found.generation, found.sha256)))
+        return published_entries(self.store)
 
     # --- acts ------------------------------------------------------------------------------------------
 
     def issue_certificate(self, life_s: int = 10_000_000) -> bytes:
-        serial = b"\x01" + len(self.serials).to_bytes(7, "big")
-        with self.store.writing(self.clock.now_ms) as act:
-            act.record(
-                ChangeKind.ISSUED,
-                issuer_id=self.issuer_id,
-                serial=serial,
-                fingerprint=fingerprint(serial, INDEX_KEY),
-                not_after_s=self.clock.ms // 1000 + life_s,
-            )
-        self.serials.append(serial)
-        return serial
-
-    def record(
-        self, kind: ChangeKind, serial: bytes = b"", reason: int | None = None, invalidity_s: int = 0
-    ) -> None:
-        with self.store.writing(self.clock.now_ms) as act:
-            act.record(
-                kind, issuer_id=self.issuer_id, serial=serial, reason=reason, invalidity_s=invalidity_s
-            )
+        self.serials.append(self.issue_one(life_s))
+        return self.serials[-1]
 
     def random_act(self, numbers: random.Random, hold: bool) -> None:
         """Do something to a certificate at random, or issue one; what its state forbids does nothing."""
@@ -150,8 +156,9 @@ class CRLLine:
         return entries
 
     def seq_of(self, number: int) -> int:
-        records = self.store.crls(self.issuer_id, "all")
-        return next(record.seq for record in records if record.number == number)
+        if number not in self._seqs:
+            self._seqs |= {record.number: record.seq for record in self.store.crls(self.issuer_id, "all")}
+        return self._seqs[number]
 
 
 __all__ = ["COMPLETE", "DELTA", "CRLLine", "short_periods"]

@@ -99,7 +99,10 @@ def test_one_step_makes_snapshot_and_crls(installation: Store, valkey: redis.Red
     builder.note_status()
     status = _status(config)
     assert status["error"] == ""
-    assert {"snapshot", "crl sign/g1/all", "crl auth/g1/all", "provisions"} <= status["tasks"].keys()
+    assert {"snapshot", "crl", "provisions"} <= status["tasks"].keys()
+    sums = {item["service"]: item for item in status["crls"]["issuers"]}
+    assert sums["SIGN"] == sums["AUTH"] | {"service": "SIGN"}
+    assert (sums["SIGN"]["scopes"], sums["SIGN"]["failing"], sums["SIGN"]["due"]) == (1, 0, 0)
     assert status["tasks"]["snapshot"]["done"].startswith("snapshot ")
 
 
@@ -112,9 +115,10 @@ def test_failing_scope_leaves_the_others_alone(
     builder.step()
     builder.note_status()
     status = _status(config)
-    assert status["tasks"]["crl sign/g1/all"]["error"].startswith("KeyFileError")
-    assert "crl sign/g1/all" in status["error"]
-    assert status["tasks"]["crl auth/g1/all"]["error"] == ""
+    (trouble,) = status["crls"]["troubles"]
+    assert (trouble["scope"], trouble["error"].partition(":")[0]) == ("sign/g1/all", "KeyFileError")
+    assert "crl sign/g1/all: KeyFileError" in status["error"]
+    assert {item["service"]: item["failing"] for item in status["crls"]["issuers"]} == {"SIGN": 1, "AUTH": 0}
     assert installation.crls(1, "all") == []
     assert len(installation.crls(2, "all")) == 1
     (config.state / "elsewhere.key").rename(ca_keys.path(1))

@@ -38,17 +38,22 @@ def _run(line: CRLLine, seed: int, hold: bool, steps: int = 160) -> None:
         line.issue_due()
 
 
-@pytest.mark.parametrize(
-    ("service", "hold", "seed"),
-    [("SIGN", False, 1), ("AUTH", False, 2), ("SIGN", False, 3), ("PARTNER", True, 4), ("PARTNER", True, 5)],
+@pytest.fixture(
+    scope="module",
+    params=[("SIGN", False, 1), ("AUTH", False, 2), ("PARTNER", True, 4), ("PARTNER", True, 5)],
 )
-def test_base_and_delta_make_the_complete_crl(
-    tmp_path: Path, clock: Clock, service: str, hold: bool, seed: int
-) -> None:
+def past(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CRLLine:
+    """A line of CRLs with a random history; what must hold of it is looked at by several tests."""
+    service, hold, seed = request.param
+    line = _line(tmp_path_factory.mktemp("past"), Clock(), service, hold)
+    _run(line, seed, hold)
+    return line
+
+
+def test_base_and_delta_make_the_complete_crl(past: CRLLine) -> None:
     """For every published complete k and delta n with base(n) <= k < n: combine(k, n) is the list at n;
     complete CRLs are the list at their cut; what our parser reads, cryptography reads."""
-    line = _line(tmp_path, clock, service, hold)
-    _run(line, seed, hold)
+    line, hold = past, past.issuer.policy.hold
     completes, deltas = line.numbers(COMPLETE), line.numbers(DELTA)
     assert len(completes) > 5
     assert len(deltas) > 40
@@ -131,13 +136,9 @@ def _reason_of(entry: x509.RevokedCertificate) -> int | None:
         return None
 
 
-@pytest.mark.parametrize(("hold", "seed"), [(False, 11), (True, 12)])
-def test_entries_leave_only_after_a_complete_crl_past_their_end(
-    tmp_path: Path, clock: Clock, hold: bool, seed: int
-) -> None:
+def test_entries_leave_only_after_a_complete_crl_past_their_end(past: CRLLine) -> None:
     """No entry disappears before a complete CRL issued after its certificate's notAfter has listed it."""
-    line = _line(tmp_path, clock, "PARTNER", hold)
-    _run(line, seed, hold)
+    line = past
     listed_past_end: set[bytes] = set()
     changes = list(line.store.revocation_changes(line.issuer_id, 0, line.store.state().seq))
     ends = {change.serial: change.not_after_s for change in changes}
@@ -157,12 +158,11 @@ def test_entries_leave_only_after_a_complete_crl_past_their_end(
     assert count > 3
 
 
-@pytest.mark.parametrize("seed", [21, 22])
-def test_times_and_numbers_rise(tmp_path: Path, clock: Clock, seed: int) -> None:
+def test_times_and_numbers_rise(tmp_path: Path, clock: Clock) -> None:
     """Numbers rise without reuse, thisUpdate rises with them, nextUpdate of a kind never falls, and
     every successor comes before its predecessor's nextUpdate."""
     line = _line(tmp_path, clock, "SIGN", False)
-    numbers = random.Random(seed)
+    numbers = random.Random(21)
     for _ in range(150):
         line.random_act(numbers, False)
         line.clock.pass_s(50)

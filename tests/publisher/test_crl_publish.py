@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,9 +24,10 @@ from publisher_cases import INDEX_KEY, START_MS, Clock
 from certstatus import clock as wall_clock
 from certstatus import oid
 from certstatus.changes import ChangeKind, first_chain
-from certstatus.config import parse_config
 from certstatus.crl_combine import combine
 from certstatus.crl_reason import CRLReason
+from certstatus.crl_rows_file import RowsFile
+from certstatus.crl_stream_decode import CRLReading
 from certstatus.distribution_point import (
     encode_issuing_distribution_point,
     parse_issuing_distribution_point,
@@ -35,8 +38,6 @@ from certstatus.errors import (
     FencedOff,
     IntegrityError,
     KeyFileError,
-    LeaseHeld,
-    UnknownCertificate,
 )
 from issuance import schema
 from issuance.ca_keys import CAKeyFolder
@@ -44,8 +45,9 @@ from issuance.issue import Issuing, issue
 from issuance.issuers import create_issuer, issuers, set_policy
 from issuance.revoke import find_certificate, hold, release, revoke
 from issuance.store import Store, make_epoch
+from publisher.crl_lists import LISTS_FOLDER
 from publisher.crl_plan import Due
-from publisher.crl_publish import CRLPublisher, publish_now
+from publisher.crl_publish import CRLPublisher
 from publisher.crl_scopes import CRLScope
 
 
@@ -171,6 +173,33 @@ def test_catalogue_vouches_for_every_file(sign: CRLLine, clock: Clock) -> None:
     assert publication.generation > max(line.this_update_s for line in lines) * 1000
 
 
+def test_a_crl_is_out_from_the_moment_the_catalogue_names_it(
+    sign: CRLLine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its thisUpdate nor when its file was there counts, and no later catalogue moves the time."""
+
+    def late(*_arguments: object) -> None:
+        clock.pass_s(7)
+
+    monkeypatch.setattr(sign.publisher, "publish_catalogue", late)
+    sign.issue(True)
+    (record,) = sign.store.crls(sign.issuer_id, "all")
+    assert (record.state, record.published_ms) == ("published", None)
+    monkeypatch.undo()
+    sign.publisher.tidy(sign.fence)
+    assert [item.published_ms for item in sign.store.crls(sign.issuer_id, "all")] == [clock.ms]
+    first_ms = clock.ms
+    clock.pass_s(5)
+    sign.issue(False)
+    # Set back, so that the store's time stands still.
+    later_ms, clock.ms = clock.ms, clock.ms - 3_600_000
+    sign.issue(False)
+    times = [item.published_ms or 0 for item in sign.store.crls(sign.issuer_id, "all")]
+    assert times[0] == first_ms
+    # Each cut is a millisecond later than the one before, whatever the clock says.
+    assert later_ms <= times[1] < times[2] < later_ms + 10
+
+
 def test_base_stays_while_a_delta_names_it_and_old_files_go(sign: CRLLine, clock: Clock) -> None:
     """What the catalogue names is on disk, expired files go after a while, the archive keeps every
     complete CRL."""
@@ -185,11 +214,24 @@ def test_base_stays_while_a_delta_names_it_and_old_files_go(sign: CRLLine, clock
         assert {line.base_number for line in lines if line.kind == DELTA} <= numbers
     assert len(on_disk) < 60
     assert "sign/g1/all/1.crl" not in on_disk
-    archived = _files(sign.state / "crl" / "archive")
-    assert archived == sorted(f"sign/g1/all/{number}.crl" for number in sign.numbers(COMPLETE))
-    for number in sign.numbers(COMPLETE):
-        content = (sign.state / "crl" / "archive" / "sign/g1/all" / f"{number}.crl").read_bytes()
-        assert content == sign.seen[number, COMPLETE][1]
+    for number in range(1, 100):
+        expected = sign.seen.get((number, COMPLETE))
+        assert sign.archived(number) == (None if expected is None else expected[1])
+
+
+def test_deltas_stay_on_disk_as_long_as_their_base_is_served(sign: CRLLine, clock: Clock) -> None:
+    """Not only as long as they are listed, for what was published is asked after; and no longer."""
+    gone = 0
+    for _ in range(80):
+        clock.pass_s(100)
+        sign.issue_due()
+        served = {line.number for line in sign.catalogue() if line.kind == COMPLETE}
+        on_disk = set(_files(sign.state / "crl"))
+        for number in sign.numbers(DELTA):
+            is_there = f"sign/g1/all/{number}.delta.crl" in on_disk
+            assert is_there or sign.parsed(number, DELTA).base_number not in served
+            gone += not is_there
+    assert gone
 
 
 # --- entries that leave --------------------------------------------------------------------------------
@@ -319,7 +361,7 @@ def test_missing_key_uses_up_no_number(sign: CRLLine) -> None:
     (sign.state / "ca" / f"{sign.issuer_id}.key").unlink()
     publisher = CRLPublisher(sign.store, CAKeyFolder(sign.state / "ca"), sign.state)
     with pytest.raises(KeyFileError):
-        publisher.issue_due(sign.scope, sign.fence)
+        publisher.issue(sign.scope, Due(True, True), sign.fence)
     assert sign.store.crls(sign.issuer_id, "all") == []
 
 
@@ -352,8 +394,68 @@ def test_damaged_base_is_not_used(sign: CRLLine, clock: Clock) -> None:
         sign.issue(False)
     (alone,) = sign.issue_due()
     assert alone.kind == COMPLETE
-    archived = sign.state / "crl" / "archive" / "sign/g1/all/1.crl"
-    assert archived.read_bytes() == sign.seen[1, COMPLETE][1]
+    assert sign.archived(1) == sign.seen[1, COMPLETE][1]
+
+
+def test_a_delta_reads_neither_its_base_nor_a_list(
+    sign: CRLLine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they are: of both only heads and single rows, once the publisher has made the base."""
+    serials = [sign.issue_certificate() for _ in range(20)]
+    for serial in serials[:10]:
+        sign.record(ChangeKind.REVOKED, serial, 1)
+    sign.issue(True)
+    clock.pass_s(5)
+    read: list[str] = []
+    octets, blocks = CRLReading.octets, RowsFile.blocks
+
+    def octets_noted(reading: CRLReading) -> Iterator[Any]:
+        read.append(reading._file.path.name)
+        return octets(reading)
+
+    def blocks_noted(file: RowsFile, rows_at_once: int = 1) -> Iterator[Any]:
+        read.append(file.path.name)
+        return blocks(file, rows_at_once)
+
+    monkeypatch.setattr(CRLReading, "octets", octets_noted)
+    monkeypatch.setattr(RowsFile, "blocks", blocks_noted)
+    for serial in serials[10:14]:
+        sign.record(ChangeKind.REVOKED, serial, 4)
+        sign.record(ChangeKind.REASON_CHANGED, serials[0], 3)
+        (delta,) = sign.issue(False)
+        assert [name.rsplit(".", 2)[0] for name in read] == [f".{delta.number}.delta.crl"]
+        read.clear()
+        clock.pass_s(5)
+    says = {entry.serial: entry.reason for entry in sign.parsed(delta.number, DELTA).entries}
+    assert says == {serials[0]: 3} | dict.fromkeys(serials[10:14], 4)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_without_its_kept_lists_the_publisher_makes_the_same(
+    partner: CRLLine, clock: Clock, is_restarted: bool
+) -> None:
+    """Deleted at any time, they are built again; what a base said is then read from the base."""
+    numbers = random.Random(4)
+    for step in range(12):
+        for _ in range(8):
+            partner.random_act(numbers, hold=True)
+        if step:
+            shutil.rmtree(partner.state / LISTS_FOLDER)
+        if is_restarted:
+            partner.publisher = CRLPublisher(
+                partner.store, partner.keys, partner.state, now_ms=clock.now_ms, pause=clock.pass_s
+            )
+        made = partner.issue(step % 4 == 0)
+        for item in made:
+            expected = partner.list_at(partner.seq_of(item.number))
+            parsed = partner.parsed(item.number, item.kind)
+            if item.base_number is not None:
+                listed = combine(partner.parsed(item.base_number, COMPLETE), parsed)
+            else:
+                listed = list(parsed.entries)
+            assert {entry.serial: entry for entry in listed} == expected
+        clock.pass_s(30)
+    assert len(partner.numbers(DELTA)) > 8
 
 
 class _NamelessScope(CRLScope):
@@ -410,7 +512,7 @@ from pathlib import Path
 from certstatus.clock import now_ms
 from issuance.ca_keys import CAKeyFolder
 from issuance.store import Store
-from publisher import crl_publish
+from publisher import crl_lot, crl_publish
 from publisher.crl_plan import Due
 state, where = Path(sys.argv[1]), sys.argv[2]
 store = Store.open(f"sqlite:///{state / 'store.db'}")
@@ -419,10 +521,10 @@ publisher = crl_publish.CRLPublisher(store, CAKeyFolder(state / "ca"), state)
 def die(*_arguments, **_named):
     os.kill(os.getpid(), signal.SIGKILL)
 owner, name = {
-    "allocated": (publisher, "_make"),
-    "written": (publisher, "_publish"),
-    "renamed": (store, "record_crl"),
-    "registered": (crl_publish, "publish_catalogue"),
+    "allocated": (publisher.writer, "write"),
+    "written": (crl_lot, "_renamed"),
+    "renamed": (store, "record_crls"),
+    "registered": (store, "publish_crls"),
 }[where]
 setattr(owner, name, die)
 publisher.issue(publisher.scopes()[0], Due(True, True), fence)
@@ -440,20 +542,20 @@ def test_killed_publisher_reuses_no_number(tmp_path: Path, where: str) -> None:
         issuer_id = create_issuer(store, keys, short_periods("SIGN"), now).issuer_id
         publisher = CRLPublisher(store, keys, tmp_path)
         fence = store.acquire_publisher("crl", 60_000, now, "test")
-        publisher.issue_due(publisher.scopes()[0], fence)
+        publisher.issue(publisher.scopes()[0], Due(True, True), fence)
         killed = subprocess.run(
             [sys.executable, "-c", _KILLED, str(tmp_path), where], capture_output=True, check=False
         )
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         with pytest.raises(FencedOff):
-            publisher.issue(publisher.scopes()[0], publisher.due(publisher.scopes()[0]), fence)
+            publisher.issue(publisher.scopes()[0], Due(True, True), fence)
         fence = store.acquire_publisher("crl", 60_000, now, "test", take_over=True)
         publisher.tidy(fence)
         # Registered is published: only its pointer was missing, and tidying moved it.
         numbers = {record.number for record in store.crls(issuer_id, "all", state="published")}
         assert numbers == ({1, 2} if where == "registered" else {1})
         scope = publisher.scopes()[0]
-        published = publisher.issue(scope, publisher.due(scope)._replace(complete=True), fence)
+        published = publisher.issue(scope, Due(True, True), fence)
         assert {item.number for item in published} == {3}
         assert {item.kind for item in published} == {COMPLETE, DELTA}
         publisher.tidy(fence)
@@ -463,64 +565,6 @@ def test_killed_publisher_reuses_no_number(tmp_path: Path, where: str) -> None:
         files = _files(tmp_path / "crl")
         assert all(not Path(name).name.startswith(".") for name in files)
         assert ("sign/g1/all/2.crl" in files) == (where == "registered")
-
-
-# --- several publishers --------------------------------------------------------------------------------
-
-
-def _config(state: Path) -> dict[str, object]:
-    return {"installation": {"state": str(state)}, "valkey": {"url": "unix:///nowhere"}}
-
-
-def _publish_again(state: str, count: int) -> list[tuple[str, str, int]]:
-    config = parse_config(_config(Path(state)), "test")
-    found = []
-    for _ in range(count):
-        found += [(item.scope, item.kind, item.number) for item in publish_now(config)]
-    return found
-
-
-def test_several_processes_publish_at_once(tmp_path: Path) -> None:
-    """`publish now` from several processes while a builder publishes: every number once, everything
-    published is what the register and the catalogue say."""
-    now = wall_clock.now_ms
-    with Store.create(f"sqlite:///{tmp_path / 'store.db'}", now() - 1000) as store:
-        keys = CAKeyFolder(tmp_path / "ca")
-        keys.make_passphrase()
-        for service in ("SIGN", "AUTH"):
-            create_issuer(store, keys, short_periods(service), now)
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(3) as pool:
-            results = pool.starmap(_publish_again, [(str(tmp_path), 2)] * 3)
-        published = [item for result in results for item in result]
-        assert len(published) == len(set(published)) >= 3 * 2 * 2 * 2
-        for issuer_id, path in ((1, "sign/g1/all"), (2, "auth/g1/all")):
-            register = {
-                (path, record.kind, record.number)
-                for record in store.crls(issuer_id, "all", state="published")
-            }
-            assert register == {item for item in published if item[0] == path}
-
-
-def test_publish_now_waits_for_the_lease_and_then_gives_up(tmp_path: Path) -> None:
-    """While another publisher holds the lease, `publish now` waits a bounded time and says so."""
-    now = wall_clock.now_ms
-    with Store.create(f"sqlite:///{tmp_path / 'store.db'}", now()) as store:
-        keys = CAKeyFolder(tmp_path / "ca")
-        keys.make_passphrase()
-        create_issuer(store, keys, short_periods("SIGN"), now)
-        config = parse_config(_config(tmp_path), "test")
-        fence = store.acquire_publisher("crl", 60_000, now, "somebody")
-        with pytest.raises(LeaseHeld):
-            publish_now(config, wait_s=0.2)
-        store.renew_publisher(fence, 0, now)
-        with pytest.raises(UnknownCertificate):
-            publish_now(config, service="AUTH")
-        done = publish_now(config, service="SIGN")
-        assert [(item.kind, item.number) for item in done] == [(COMPLETE, 1), (DELTA, 2)]
-        (tmp_path / "ca" / "1.key").unlink()
-        with pytest.raises(KeyFileError):
-            publish_now(config)
 
 
 # --- openssl -------------------------------------------------------------------------------------------
@@ -557,11 +601,11 @@ def test_openssl_verifies_with_crl_and_with_base_and_delta(tmp_path: Path, servi
         publisher = CRLPublisher(store, keys, tmp_path)
         fence = store.acquire_publisher("crl", 60_000, now, "test")
         scope = publisher.scopes()[0]
-        (complete,) = publisher.issue(scope, publisher.due(scope), fence)
+        (complete,) = publisher.issue(scope, Due(True, True), fence)
         revoke(store, found["on_delta"], now, reason=4)
         if has_hold:
             release(store, found["held"], now)
-        (delta,) = publisher.issue(scope, publisher.due(scope)._replace(complete=False, delta=True), fence)
+        (delta,) = publisher.issue(scope, Due(False, True), fence)
         assert (complete.kind, delta.kind) == (COMPLETE, DELTA)
     ca_pem = record.ca_certificate.public_bytes(serialization.Encoding.PEM)
     (tmp_path / "ca.pem").write_bytes(ca_pem)

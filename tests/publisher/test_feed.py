@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sqlite3
@@ -33,6 +34,7 @@ from issuance.store import BeatBasis, Now, Store, WorkerLease
 from publisher.feed import Feed
 from publisher.lease import PublisherLease
 from publisher.stream import StreamAhead
+from publisher.worker_acks import ACKS_MAX
 
 
 class Line:
@@ -427,6 +429,76 @@ def test_bad_acknowledgements_are_passed_over(line: Line, text: bytes) -> None:
     assert line.is_complete()
 
 
+def _note_of(line: Line) -> str:
+    """What the operators' page shows of the feed."""
+    line.feed.note_status("")
+    return str(json.loads((line.config.state / "run" / "feed.json").read_text())["error"])
+
+
+def test_names_beyond_number_in_the_set_of_acks_are_not_read(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host that floods the set takes no lease from anybody; whoever comes is seen once it is over."""
+    _speak(line, "one")
+    names = [line.keys.ack(f"flood-{number}", 0) for number in range(ACKS_MAX + 1)]
+    line.clock.pass_s(4)
+    line.valkey.sadd(line.keys.acks(), *names)
+    (before,) = line.store.leases()
+    sent = line.valkey.info("stats")["total_net_output_bytes"]
+    line.step()
+    assert line.valkey.info("stats")["total_net_output_bytes"] - sent < 100_000
+    (after,) = line.store.leases()
+    assert after.lease_until_ms > before.lease_until_ms
+    assert read_seen(line.valkey.get(line.keys.seen("h1", 0)))[0] == "one"
+    assert not line.valkey.exists(line.keys.acks())
+    assert f"{ACKS_MAX + 2} names" in _note_of(line)
+    assert f"{ACKS_MAX + 2} names" in caplog.text
+    # As every worker does with each word.
+    ack_key = line.keys.ack("h2", 0)
+    line.valkey.set(ack_key, WorkerAck("h2", 0, "new", line.store.state().seq).encode())
+    line.valkey.sadd(line.keys.acks(), ack_key)
+    line.step()
+    assert [lease.host for lease in line.store.leases()] == ["h1", "h2"]
+    line.clock.pass_s(60)
+    assert _note_of(line) == ""
+
+
+def test_a_name_of_any_length_in_the_set_of_acks_is_taken_away(line: Line) -> None:
+    """It is no key that a worker has; what stands under a worker's key is read up to a bound."""
+    _speak(line, "one")
+    line.valkey.sadd(line.keys.acks(), line.keys.ack("x" * 5_000_000, 0))
+    line.valkey.set(line.keys.ack("h3", 0), b"[" * 5_000_000)
+    line.valkey.sadd(line.keys.acks(), line.keys.ack("h3", 0))
+    sent = line.valkey.info("stats")["total_net_output_bytes"]
+    line.step()
+    assert line.valkey.info("stats")["total_net_output_bytes"] - sent < 100_000
+    assert line.valkey.scard(line.keys.acks()) == 2
+    assert "too long" in _note_of(line)
+    assert [lease.host for lease in line.store.leases()] == ["h1"]
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_worker_that_somebody_took_off_the_set_keeps_its_lease(line: Line, is_first: bool) -> None:
+    """It answers for as long as it is seen, so whoever revokes must know of it; of the first beat of a feed,
+    too, which was not there when it came."""
+    _speak(line, "one")
+    (before,) = line.store.leases()
+    line.valkey.delete(line.keys.acks())
+    line.clock.pass_s(4)
+    if is_first:
+        line.feed._lease.release()
+    line.step(line.another("second") if is_first else line.feed)
+    (after,) = line.store.leases()
+    assert after.lease_until_ms > before.lease_until_ms
+
+
+def test_an_epoch_that_is_no_text_is_refused(line: Line) -> None:
+    """It is some error of Valkey's, not the end of the feed."""
+    line.valkey.set("{t}:epoch", b"\xff\xfe" * 1000)
+    with pytest.raises(FeedError, match="Valkey is at epoch"):
+        line.step()
+
+
 def test_stream_is_trimmed_only_behind_the_previous_snapshot(line: Line) -> None:
     """When a new snapshot is named, a worker with the one before it can still follow."""
     issue_many(line.store, range(50))
@@ -539,6 +611,8 @@ def test_loop_survives_valkey_and_follows_commits(
         _until(lambda: client.exists(keys.stream) == 1)
         seq = store.state().seq
         _until(lambda: follow(client, epoch, publisher_key.public_key()).beat.seq == seq)
+        # Counted after the stream is there.
+        _until(lambda: feed.rebuilds == 2)
         assert feed.rebuilds == 2
         assert thread.is_alive()
     finally:
@@ -546,6 +620,64 @@ def test_loop_survives_valkey_and_follows_commits(
         thread.join(5)
         client.close()
         server.stop()
+    assert not thread.is_alive()
+
+
+def test_a_publication_goes_out_with_a_beat_of_its_own(
+    store: Store, config: Config, valkey: redis.Redis, publisher_key: Ed25519PrivateKey
+) -> None:
+    """A CRL catalogue, though no change comes with it: not with the next beat, which is ten seconds off."""
+    stop = threading.Event()
+    slow = dataclasses.replace(config, index=dataclasses.replace(config.index, beat_period_ms=10_000))
+    feed = Feed(store, valkey, publisher_key, slow)
+    thread = threading.Thread(target=feed.run, args=(stop,))
+    key = publisher_key.public_key()
+    try:
+        thread.start()
+        _until(lambda: feed.beats > 0)
+        epoch, began = store.state().epoch, time.monotonic()
+        for generation in (1_700_000_000_001, 1_700_000_000_002):
+            before = feed.beats
+            body = b"%d" % generation
+            store.publish("crls", generation, hashlib.sha256(body).digest(), body)
+            _until(lambda g=generation: follow(valkey, epoch, key).beat.crls.generation == g)  # type: ignore[misc]
+            assert feed.beats <= before + 2
+        assert time.monotonic() - began < 5
+        # One is enough: nothing is published by it that would ask for another.
+        before = feed.beats
+        time.sleep(0.3)
+        assert feed.beats <= before + 1
+    finally:
+        stop.set()
+        thread.join(15)
+    assert not thread.is_alive()
+
+
+def test_a_worker_that_comes_is_seen_before_the_next_beat_is_due(
+    store: Store, config: Config, valkey: redis.Redis, publisher_key: Ed25519PrivateKey
+) -> None:
+    """One that was started again answers soon, though beats are ten seconds apart; one beat will do."""
+    stop = threading.Event()
+    slow = dataclasses.replace(config, index=dataclasses.replace(config.index, beat_period_ms=10_000))
+    feed = Feed(store, valkey, publisher_key, slow)
+    thread = threading.Thread(target=feed.run, args=(stop,))
+    client: Any = valkey
+    try:
+        thread.start()
+        _until(lambda: feed.beats > 0)
+        keys = FeedKeys("t", store.state().epoch)
+        before, began = feed.beats, time.monotonic()
+        client.set(keys.ack("h1", 0), WorkerAck("h1", 0, "inc-1", feed.seq).encode())
+        client.sadd(keys.acks(), keys.ack("h1", 0))
+        client.set(keys.arrivals(), b"1", ex=10)
+        _until(lambda: client.exists(keys.seen("h1", 0)) == 1)
+        assert time.monotonic() - began < 5
+        assert read_seen(client.get(keys.seen("h1", 0)))[0] == "inc-1"
+        time.sleep(0.6)
+        assert feed.beats <= before + 2
+    finally:
+        stop.set()
+        thread.join(15)
     assert not thread.is_alive()
 
 

@@ -14,9 +14,10 @@ from responder_cases import CA, FAR_DAY, INDEX_KEY, SHA1, Clock, everybody, seri
 
 from certstatus.changes import NO_REASON, Change, ChangeKind, fingerprint
 from certstatus.counters import Provision, read_counters
-from certstatus.crl_catalogue import CatalogueEntry
+from certstatus.crl_catalogue import Catalogue, CatalogueEntry
 from certstatus.entitlements import Verifier, read_entitlements
 from certstatus.entitlements import entitlements_content as content_of
+from certstatus.errors import CertStatusError
 from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from responder.answer import AnswerPath, How, Limits
@@ -88,7 +89,7 @@ class Ground:
     def publish(self, *entries: CatalogueEntry) -> None:
         """A new CRL catalogue."""
         with self.settled:
-            self.standing = replace(self.standing, catalogue=entries)
+            self.standing = replace(self.standing, catalogue=Catalogue(entries))
 
     def fold(self) -> None:
         """What a new snapshot does to numbers: rows stay, the changes that made them are forgotten."""
@@ -165,13 +166,12 @@ class Scene:
             INDEX_KEY,
             self.limits,
             self.clock.now_ms,
-            self.clock.monotonic_s,
         )
         self.peer = Somebody()
 
-    def fresh_path(self) -> AnswerPath:
-        """An answer path over the same ground that remembers nothing."""
-        return AnswerPath(
+    def forget(self) -> None:
+        """Go on with an answer path over the same ground that remembers nothing."""
+        self.path = AnswerPath(
             self.ground,
             self.path.signers,
             Askers(self.counting),
@@ -179,8 +179,17 @@ class Scene:
             INDEX_KEY,
             self.limits,
             self.clock.now_ms,
-            self.clock.monotonic_s,
         )
+
+    def ask_anew(self, der: bytes, peer: Somebody | None = None) -> bytes:
+        """The whole HTTP answer of an answer path that remembers nothing."""
+        path = self.path
+        self.forget()
+        try:
+            return self.ask(der, peer=peer)
+        finally:
+            self.path = path
+            self.desk.attend(path._fly_here)
 
     def close(self) -> None:
         """Let go of threads, files and the loop."""
@@ -202,9 +211,15 @@ class Scene:
                 reply.add(landed.append)
                 self.run_until(lambda landed=landed: landed)  # type: ignore[misc]
                 result = landed[0]
-                assert isinstance(result, (Answer, Exception))
-                reply = self.path.provide(peer, result, how)  # type: ignore[arg-type]
+                reply = self.provide(result, how, peer)
         return reply
+
+    def provide(self, result: object, how: How = STAY, peer: Somebody | None = None) -> bytes | None:
+        """The whole HTTP answer for what a flight brought; None if it has to be asked anew."""
+        assert isinstance(result, (Answer, CertStatusError))
+        return self.path.provide(
+            peer or self.peer, result, how, self.clock.now_ms(), self.clock.monotonic_s()
+        )
 
     def keep(self, der: bytes, how: How, peer: Somebody | None = None) -> bytes:
         """The whole HTTP answer to what is asked a third time, from when on it is known byte for byte."""
@@ -233,7 +248,8 @@ class Scene:
 
     def turn(self) -> None:
         """One turn of the loop."""
-        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
 
     def ocsp(self, der: bytes, peer: Somebody | None = None) -> ocsp.OCSPResponse:
         """The OCSP response to *der*."""

@@ -24,7 +24,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from certstatus.beat import NOTHING, Beat, Pointer, sign_beat
 from certstatus.cert_id import encode_cert_id, issuer_hashes
 from certstatus.changes import ChangeKind, fingerprint, first_chain, next_chain, pack_change, unpack_change
-from certstatus.crl_catalogue import CatalogueEntry, catalogue_content
+from certstatus.crl_catalogue import (
+    CatalogueEntry,
+    CatalogueRoot,
+    CatalogueScope,
+    cut_pages,
+    encode_page,
+    root_content,
+    scopes_of_entries,
+)
 from certstatus.der import explicit, octet_string, sequence
 from certstatus.der import oid as encode_oid
 from certstatus.documents import document_pointer, encode_document
@@ -260,7 +268,16 @@ class FeedWriter:
 
     def crls(self, *entries: CatalogueEntry) -> None:
         """Publish the CRL catalogue."""
-        self.publish("crls", catalogue_content(self._generation("crls"), list(entries)))
+        generation = self._generation("crls")
+        self.crl_scopes(scopes_of_entries(entries, {}, generation), generation)
+
+    def crl_scopes(self, scopes: list[CatalogueScope], generation: int) -> list[str]:
+        """Publish a CRL catalogue of these scopes; returns its pages."""
+        pages = {hashlib.sha256(page).hexdigest(): page for page in map(encode_page, cut_pages(scopes))}
+        if pages:
+            self.client.hset(self.keys.catalogue_pages(), mapping=pages)
+        self.publish("crls", root_content(CatalogueRoot(generation, tuple(pages), None)))
+        return list(pages)
 
     def make_snapshot(self, folder: Path) -> Path:
         """Make the snapshot of everything so far and put it into Valkey; the next beat names it."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from catalogue_cases import catalogue_line
 from prometheus_client import CollectorRegistry, generate_latest
 from responder_cases import CA
 
@@ -104,45 +105,103 @@ def test_nothing_running_is_a_page_too(tmp_path: Path) -> None:
 
 def test_trouble_is_shown_where_it_is(tmp_path: Path) -> None:
     """A builder's failing task, a worker's doubt, a certificate that will end."""
-    worker(tmp_path, 0, trouble="a beat's signature does not verify")
-    write(tmp_path, "builder", tasks={"crl": {"error": "no space left"}, "snapshot": {"error": ""}})
+    worker(tmp_path, 0, trouble="a beat's signature does not verify", unfit_keys={"1-02ab": "no key"})
+    tasks = {"crl": {"error": "no space left"}, "snapshot": {"error": ""}}
+    write(tmp_path, "builder", tasks=tasks, error="crl: no space left")
     certificate = {
         **{"issuer_id": 1, "service": "SIGN", "generation": 1, "state": "alarm", "serial": "ab" * 16},
         **{"problem": "expires in 90 s and there is no successor", "not_after_s": NOW_S + 90},
     }
-    write(tmp_path, "agent", certificates=[certificate], counters={"waiting": 2})
+    write(tmp_path, "agent", certificates=[certificate], counters={"waiting": 2}, crl_files={"awaited": 3})
     status = read_run_status(tmp_path, NOW_S)
     text = page(status)
     for expected in ("a beat&#x27;s signature", "crl: no space left", "there is no successor", "in 90 s"):
         assert expected in text, expected
+    # The builder's own words have those of its tasks in them.
+    assert text.count("no space left") == 1
     metrics = exposed(status)
     assert metrics['certstatus_builder_task_failing{task="crl"}'] == 1
     assert metrics['certstatus_builder_task_failing{task="snapshot"}'] == 0
     assert metrics['certstatus_responder_certificate_alarm{generation="1",service="SIGN"}'] == 1
+    assert metrics['certstatus_key_pair_unfit{pair="1-02ab",slot="0"}'] == 1
     assert metrics['certstatus_counter_files{state="waiting"}'] == 2
+    assert metrics["certstatus_fetched_crl_files_awaited"] == 3
 
 
 def test_current_crls_are_linked_and_late_ones_stand_out(tmp_path: Path) -> None:
     """Old bases are not listed; a CRL past its nextUpdate is marked."""
-    entry = CatalogueEntry(
-        issuer_id=1,
-        scope="all",
-        kind="complete",
-        file="sign/g1/all/7.crl",
-        name="sign/g1/all/complete.crl",
-        current=True,
-        number=7,
-        base_number=None,
-        seq=9,
-        this_update_s=NOW_S - 100,
-        next_update_s=NOW_S - 1,
-        next_issue_s=NOW_S - 50,
-        size=1234,
-        sha256="00",
-    )
+    entry = catalogue_line("sign/g1/all", 7, NOW_S - 100, next_update_s=NOW_S - 1, next_issue_s=NOW_S - 50)
     text = page(read_run_status(tmp_path, NOW_S), crls=(entry,))
     assert 'href="http://127.0.0.1:8080/crl/sign/g1/all/complete.crl"' in text
     assert '<span class="bad">' in text.partition("next update")[2].partition("</table>")[0]
+
+
+def _crls(failing: int, overdue_s: float, named: int) -> dict[str, Any]:
+    """What a builder says of the CRLs of two issuers, one of which has troubles."""
+    sums = {"generation": 1, "scopes": 2000, "due": failing}
+    return {
+        "issuers": [
+            {"service": "SIGN", "failing": failing, "overdue_s": overdue_s, **sums},
+            {"service": "AUTH", "failing": 0, "overdue_s": 0.3, **sums},
+        ],
+        "troubles": [
+            {"scope": f"sign/g1/m1/{n:05}", "error": "KeyFileError: <gone>", "since_ms": 1, "overdue_s": 9.0}
+            for n in range(named)
+        ],
+        "troubles_total": failing,
+    }
+
+
+def test_crls_that_are_not_made_raise_an_alarm_by_issuer(tmp_path: Path) -> None:
+    """Two series for each issuer, however many scopes; the page names some of them and counts the rest."""
+    write(tmp_path, "builder", tasks={}, crls=_crls(27, 7300.5, 20))
+    status = read_run_status(tmp_path, NOW_S)
+    metrics = exposed(status)
+    assert metrics['certstatus_crl_failing{generation="1",service="SIGN"}'] == 27
+    assert metrics['certstatus_crl_failing{generation="1",service="AUTH"}'] == 0
+    assert metrics['certstatus_crl_overdue_seconds{generation="1",service="SIGN"}'] == 7300.5
+    assert sum(name.startswith("certstatus_crl_") for name in metrics) == 4
+    text = page(status)
+    assert "SIGN generation 1: 27 of 2\u202f000 scopes fail, overdue 2 hours" in text
+    assert "AUTH generation 1" not in text
+    assert text.count("KeyFileError: &lt;gone&gt;") == 20
+    assert "and 7 further scopes" in text
+
+
+def test_what_the_register_has_lost_raises_an_alarm(tmp_path: Path) -> None:
+    """A number to watch, and the builder's words on the page; one of an earlier version says nothing."""
+    trouble = "register: the store is not what was recorded: change 8: lost, up to 9"
+    register = {"wrong": 2, "trouble": trouble, "checked": 9, "ended_ms": 7000}
+    write(tmp_path, "builder", tasks={}, error=trouble, register=register)
+    status = read_run_status(tmp_path, NOW_S)
+    metrics = exposed(status)
+    assert metrics["certstatus_register_changes_wrong"] == 2
+    assert metrics["certstatus_register_audited_timestamp_seconds"] == 7
+    assert trouble in page(status)
+    write(tmp_path, "builder", tasks={})
+    assert not any("register" in name for name in exposed(read_run_status(tmp_path, NOW_S)))
+
+
+def test_a_crl_that_is_overdue_for_long_is_shown_though_nothing_failed(tmp_path: Path) -> None:
+    """A builder that does not get to it fails at nothing; a moment's wait is no trouble."""
+    write(tmp_path, "builder", tasks={}, crls=_crls(0, 61, 0))
+    status = read_run_status(tmp_path, NOW_S)
+    assert "SIGN generation 1: 0 of 2\u202f000 scopes fail, overdue 61 s" in page(status)
+    write(tmp_path, "builder", tasks={}, crls=_crls(0, 59, 0))
+    assert "scopes fail" not in page(read_run_status(tmp_path, NOW_S))
+
+
+def test_of_thousands_of_crls_those_that_end_first_are_shown(tmp_path: Path) -> None:
+    """The page stays readable; the rest is counted."""
+    entries = tuple(
+        catalogue_line(f"sign/g1/m1/{n:05}", 1, NOW_S, next_update_s=NOW_S + 9000 - n, next_issue_s=NOW_S)
+        for n in range(250)
+    )
+    text = page(read_run_status(tmp_path, NOW_S), crls=entries)
+    assert text.count("complete.crl") == 100
+    assert "sign/g1/m1/00249/" in text
+    assert "sign/g1/m1/00149/" not in text
+    assert "and 150 that end later" in text
 
 
 def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:

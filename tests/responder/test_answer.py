@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import re
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -50,6 +51,7 @@ from certstatus.clock import jst_day_end_s, jst_day_number
 from certstatus.counters import Provision, read_counters
 from certstatus.der import explicit, generalized_time, sequence
 from certstatus.der import oid as encode_oid
+from certstatus.errors import NotAuthoritative, SignerUnavailable
 from certstatus.extension import encode_extension
 from certstatus.index import View
 from certstatus.ocsp_response import parse_response
@@ -57,6 +59,7 @@ from certstatus.oid import OCSP_ARCHIVE_CUTOFF
 from responder.answer import How
 from responder.answers import Answer, Flight
 from responder.keys import SignerSet
+from responder.signing import LOT
 from responder.standing import nothing_believed
 
 # --- what is said ------------------------------------------------------------------------------------
@@ -466,16 +469,20 @@ def preferring_all(ca: CA, n: int) -> bytes:
     return sequence(sequence(sequence(sequence(ca.cert_id_der(1))), explicit(2, sequence(extension))))
 
 
-def test_a_bug_is_internal_error_and_nothing_else(scene: Scene) -> None:
-    """What is not one of our errors becomes internalError in HTTP 200, and is not cached."""
+@pytest.mark.parametrize("where", ["say", "read_usual_request"])
+def test_a_bug_is_internal_error_and_nothing_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What is not one of our errors becomes internalError in HTTP 200, in a lot or before it."""
 
-    def explode() -> None:
+    def explode(*_: object) -> None:
         raise ValueError("a bug")
 
-    scene.tamper(explode)
+    monkeypatch.setattr(f"responder.answer.{where}", explode)
     answer = scene.ask(scene.sign.request(1))
     assert body(answer) == INTERNAL_ERROR
     assert header(answer, "Retry-After") is None
+    monkeypatch.undo()
     assert scene.status(1) == "GOOD"
 
 
@@ -740,14 +747,14 @@ def test_what_a_flight_brings_is_asked_about_again(slow: Scene) -> None:
     _flight(slow, slow.sign.request(1)).add(landed.append)  # type: ignore[arg-type]
     slow.run_until(lambda: landed)
     slow.ground.change(ChangeKind.REVOKED, 1, reason=1)
-    assert slow.path.provide(slow.peer, landed[0], STAY) is None
+    assert slow.provide(landed[0]) is None
     slow.ground.grant()
     landed.clear()
     slow.ground.grant(everybody())
     _flight(slow, slow.sign.request(1)).add(landed.append)  # type: ignore[arg-type]
     slow.run_until(lambda: landed)
     slow.ground.grant()
-    refused = slow.path.provide(slow.peer, landed[0], STAY)
+    refused = slow.provide(landed[0])
     assert refused is not None
     assert body(refused) == UNAUTHORIZED
 
@@ -764,22 +771,157 @@ def test_a_key_that_fails_on_its_thread_is_trylater(slow: Scene) -> None:
 
 
 def test_fast_signing_has_a_budget_for_each_turn(scene: Scene) -> None:
-    """Beyond the budget answers wait for the loop's next turns, in order, and all come."""
+    """Beyond it answers wait for the loop's next turns; a lot is flown in each all the same, in order."""
+    scene.desk.queue_max = 4 * LOT
     scene.desk.budget_s = 0.0
-    scene.ask(scene.sign.request(1))
-    scene.desk.budget_s = 1e-9
-    scene.turn()
     landed: list[int] = []
-    first = scene.path.answer(scene.peer, scene.sign.request(41), STAY, scene.clock.ms, scene.clock.steady_s)
-    assert isinstance(first, bytes)
-    scene.clock.steady_s += 1e-6
-    scene.desk._spent_s = 1.0
-    for n in (42, 43, 44):
-        flight = _flight(scene, scene.sign.request(n))
-        flight.add(lambda _answer, n=n: landed.append(n))  # type: ignore[misc]
-    assert scene.desk.waiting == 3
-    scene.run_until(lambda: len(landed) == 3)
-    assert landed == [42, 43, 44]
+    for n in range(100, 100 + 2 * LOT + 3):
+        _flight(scene, scene.sign.request(n)).add(lambda _answer, n=n: landed.append(n))  # type: ignore[misc]
+    assert (scene.desk.waiting, landed) == (2 * LOT + 3, [])
+    for flown in (LOT, 2 * LOT, 2 * LOT + 3):
+        scene.turn()
+        assert landed == [*range(100, 100 + flown)]
+    assert scene.desk.waiting == 0
+
+
+def test_a_lot_is_so_many_certificates_however_they_are_asked_about(scene: Scene) -> None:
+    """Requests about twenty each are dear, so a turn that has no more time than for one lot flies few."""
+    scene.desk.queue_max = 4 * LOT
+    scene.desk.budget_s = 0.0
+    landed: list[object] = []
+    for n in range(4):
+        assert scene.desk.is_near is (n < 2)
+        _flight(scene, scene.sign.request(*range(20 * n, 20 * n + 20))).add(landed.append)
+    scene.turn()
+    assert len(landed) == 2
+    assert not scene.desk.is_near
+    scene.turn()
+    assert len(landed) == 4
+    assert scene.desk.is_near
+
+
+def test_one_turn_flies_all_that_it_has_time_for(scene: Scene) -> None:
+    """Lot after lot while the budget lasts, so that a queue costs one turn of the loop and not many."""
+    scene.desk.queue_max = 4 * LOT
+    landed: list[object] = []
+    for n in range(100, 100 + 3 * LOT):
+        _flight(scene, scene.sign.request(n)).add(landed.append)
+    scene.turn()
+    assert len(landed) == 3 * LOT
+
+
+def test_in_one_lot_each_is_answered_for_itself(scene: Scene) -> None:
+    """One that cannot be answered, one whose status changes while it is signed, and the others."""
+    scene.tamper(lambda: scene.ground.change(ChangeKind.REVOKED, 1, reason=1))
+    landed: dict[str, object] = {}
+    for name, der in (
+        ("changed", scene.sign.request(1)),
+        ("gone", scene.auth.request(1)),
+        ("other", scene.sign.request(3)),
+        ("with nonce", scene.sign.request(3, nonce=b"n" * 16)),
+    ):
+        _flight(scene, der).add(lambda result, name=name: landed.update({name: result}))  # type: ignore[misc]
+    scene.ground.serve(scene.sign.issuer)
+    scene.turn()
+    assert isinstance(landed["gone"], NotAuthoritative)
+    said = {}
+    for name in ("changed", "other", "with nonce"):
+        answer = landed[name]
+        assert isinstance(answer, Answer)
+        response = ocsp.load_der_ocsp_response(answer.body)
+        said[name] = response.certificate_status.name, len(response.extensions)
+    assert said == {"changed": ("REVOKED", 0), "other": ("UNKNOWN", 0), "with nonce": ("UNKNOWN", 1)}
+
+
+def test_a_fast_key_that_fails_is_trylater_for_its_own_answer_alone(scene: Scene) -> None:
+    """As on a thread: the others of the lot are signed."""
+
+    def broken() -> None:
+        raise OSError("the key is gone")
+
+    scene.tamper(broken)
+    landed: list[object] = []
+    for n in (1, 3):
+        _flight(scene, scene.sign.request(n)).add(landed.append)
+    scene.turn()
+    assert {type(result) for result in landed} == {SignerUnavailable, Answer}
+
+
+def test_a_slow_key_in_a_fast_ones_place_signs_on_its_thread(scene: Scene) -> None:
+    """Those that wait for the loop to sign are handed on, so that a queue of them stops no turn."""
+    landed: list[object] = []
+    flights = [_flight(scene, der) for der in (scene.sign.request(1), scene.sign.request(3, nonce=b"n" * 16))]
+    for flight in flights:
+        flight.add(landed.append)
+    for path in (scene.folder / "keys").iterdir():
+        path.unlink()
+    scene.sign.install_responder(scene.folder / "keys", NOW_S, algorithm="p384")
+    signed_on: list[threading.Thread] = []
+    scene.path.signers = scene.keys.load()
+    scene.tamper(lambda: signed_on.append(threading.current_thread()), times=2)
+    scene.desk._turn()
+    assert landed == []
+    assert _flight(scene, scene.sign.request(1)) is flights[0]
+    scene.run_until(lambda: len(landed) == 2)
+    assert threading.current_thread() not in signed_on
+    assert {type(result) for result in landed} == {Answer}
+    assert scene.path.sizes()["flights"] == scene.desk.waiting == 0
+
+
+def test_what_waits_while_limits_are_lowered_is_given_but_not_kept(scene: Scene) -> None:
+    """Who asked before is answered; who asks after that is told that it is too much."""
+    request = scene.sign.request(1, 2, 3)
+    landed: list[object] = []
+    _flight(scene, request).add(landed.append)
+    scene.path.limit(scene.limits._replace(certificates_max=2))
+    scene.turn()
+    given = scene.provide(landed[0])
+    assert given is not None
+    assert parse_response(body(given)).status == 0
+    assert body(scene.ask(request)) == UNAUTHORIZED
+
+
+def test_an_answer_that_ends_before_it_is_written_is_made_anew(scene: Scene) -> None:
+    """Signed in the last second of the day, written in the next, it would say `good` of an expired one."""
+    scene.clock.pass_s(jst_day_end_s(jst_day_number(NOW_S)) - NOW_S)
+    scene.ground.beat()
+    scene.ground.change(ChangeKind.ISSUED, 4, day=jst_day_number(NOW_S))
+    landed: list[object] = []
+    _flight(scene, scene.sign.request(4)).add(landed.append)
+    scene.turn()
+    scene.clock.pass_s(1)
+    assert scene.provide(landed[0]) is None
+    assert scene.status(4) == "UNKNOWN"
+
+
+def test_an_answer_before_is_given_when_a_newer_one_cannot_be_signed(scene: Scene) -> None:
+    """Past its refresh point and while it holds, also when it comes out only with the lot."""
+    first = body(scene.ask(scene.sign.request(1)))
+    scene.clock.pass_s(600)
+    scene.ground.beat()
+
+    def broken() -> None:
+        raise OSError("the key is gone")
+
+    scene.tamper(broken)
+    assert body(scene.ask(scene.sign.request(1))) == first
+    assert scene.path.outcomes["not refreshed: no_signer"] == 1
+    assert body(scene.ask(scene.sign.request(1))) != first
+
+
+def test_hot_answers_past_their_half_do_not_wait_behind_cold_ones(scene: Scene) -> None:
+    """With more waiting than one lot the old answer is given at once, and the new one comes later."""
+    scene.desk.queue_max = 4 * LOT
+    first = scene.ask(scene.sign.request(1))
+    scene.clock.pass_s(600)
+    scene.ground.beat()
+    for n in range(100, 100 + LOT):
+        _flight(scene, scene.sign.request(n))
+    reply = scene._answer(scene.sign.request(1), STAY, scene.peer)
+    assert isinstance(reply, bytes)
+    assert body(reply) == body(first)
+    scene.turn()
+    assert body(scene.ask(scene.sign.request(1))) != body(first)
 
 
 # --- counting ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from responder_cases import CA
 
 from certstatus.certificate_request import read_request, request_digest
+from certstatus.errors import KeyFileError
 from certstatus.feed_keys import FeedKeys
 from certstatus.publisher_key import make_ed25519
 from responder.certificate_renewal import REQUEST_LIFE_S, CertificateRenewal
@@ -207,3 +208,38 @@ def test_where_one_was_adopted_nobody_is_asked(
         (standing,) = renewal.step(valkey, KEYS, [ca.issuer], now_s)
         assert (standing.state, standing.signer) == (state_then, adopted)
     assert valkey.hkeys(KEYS.certificate_requests()) == []
+
+
+def test_one_issuers_unfit_files_keep_no_other_waiting(
+    valkey: Any, renewal: CertificateRenewal, ca: CA, state: Path
+) -> None:
+    """What is wrong is said, but only after everybody else has been seen to."""
+    other = CA(2, "AUTH", NOW_S)
+    keys = HostKeys(state / "host")
+    keys.request(1, "p256", NOW_S)
+    (keys.keys_folder / "1-pending-p256.req").unlink()
+    exposed = keys.keys_folder / "1-pending-p256.key"
+    exposed.chmod(0o644)
+    with pytest.raises(KeyFileError, match=f"{exposed}: mode 644"):
+        renewal.step(valkey, KEYS, [ca.issuer, other.issuer], NOW_S)
+    assert valkey.hget(KEYS.certificate_requests(), "h:2:p256") is not None
+
+
+def test_a_pair_that_cannot_be_read_for_a_while_is_not_replaced(
+    valkey: Any, renewal: CertificateRenewal, ca: CA, state: Path
+) -> None:
+    """Its token may be away: what was read before counts, and it is named until it can be read again."""
+    ca.install_responder(state / "host" / "keys", NOW_S)
+    (standing,) = renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    assert (standing.state, renewal.unfit) == ("ok", ())
+    (key,) = (state / "host" / "keys").glob("1-*.key")
+    aside = key.rename(key.with_suffix(".aside"))
+    renewal.reload()
+    (standing,) = renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    assert standing.state == "ok"
+    assert [item.pair for item in renewal.unfit] == [key.stem]
+    assert waiting_request(valkey) is None
+    aside.rename(key)
+    renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    renewal.step(valkey, KEYS, [ca.issuer], NOW_S)
+    assert renewal.unfit == ()

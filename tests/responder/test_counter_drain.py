@@ -139,6 +139,18 @@ def test_one_report_at_a_time_and_again_when_it_is_lost(valkey: Any, folder: Pat
     assert [report["cells"][0][-1] for report in reports(valkey)] == [5]
 
 
+def test_an_acknowledgement_that_is_no_text_acknowledges_nothing(valkey: Any, folder: Path) -> None:
+    """Whatever stands there: the file stays, and is told of again."""
+    drain = CounterDrain(folder)
+    made = CounterFile(folder, EPOCH, "h", 0, 3600, 16)
+    count(made)
+    drain.step(valkey, KEYS, "h", 0)
+    valkey.hset(KEYS.provisions_done("h"), made.path.stem, b"\xff\xfe")
+    assert drain.step(valkey, KEYS, "h", REPEAT_S + 0.01).waiting == 1
+    assert len(reports(valkey)) == 2
+    assert made.path.exists()
+
+
 def test_growth_after_an_acknowledgement_is_reported_at_once(valkey: Any, folder: Path) -> None:
     """An acknowledged report makes room for the next."""
     drain = CounterDrain(folder)

@@ -5,31 +5,27 @@ A real server on a real socket; what the worker believes is set by hand, file by
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import http.client
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from catalogue_cases import catalogue_line
+from crl_service import CRLService, standing_at
 from responder_cases import CA, everybody
 
-from certstatus.beat import EPOCH_BYTES
-from certstatus.counters import Provision, read_counters
-from certstatus.crl_catalogue import CatalogueEntry
+from certstatus.crl_catalogue import Catalogue, CatalogueEntry, EndedScope
 from certstatus.entitlements import Entitlements
-from certstatus.index import View
 from certstatus.issuer_table import Issuer
 from responder.asker import Askers
-from responder.counting import Counting
 from responder.crl_files import CHUNK_BYTES, LAST_BYTES_MAX, CRLFiles
+from responder.crl_fragments import ListedScopes
 from responder.standing import Access, Standing
 
 NOW_S = 1_800_000_000
@@ -46,28 +42,14 @@ class Follower:
         self.standing = standing
 
 
-class Service:
-    """A CRL service on a port of its own, in a thread of its own."""
+class Service(CRLService):
+    """A CRL service on a port of its own."""
 
     def __init__(self, state: Path, issuer: Issuer, address: str = "127.0.0.1") -> None:
+        super().__init__(state, address)
         self.folder = state / "crl"
-        self.counters = state / "host" / "counters"
         self.entries: dict[str, CatalogueEntry] = {}
-        standing = Standing(
-            epoch=bytes(EPOCH_BYTES),
-            seq=100,
-            time_ms=NOW_S * 1000,
-            mark=1,
-            era=1,
-            view=View(None),
-            access=Access(Entitlements(1, [everybody()], NOW_S), [issuer]),
-            catalogue=(),
-            fresh_until_s=1e12,
-            wall_from_ms=0,
-            wall_until_ms=1 << 60,
-        )
-        self.follower = Follower(standing)
-        self.counting = Counting(self.counters, "h", 0, 64)
+        self.follower = Follower(standing_at(NOW_S, Access(Entitlements(1, [everybody()], NOW_S), [issuer])))
         self.files = CRLFiles(
             self.folder,
             self.follower,
@@ -76,41 +58,7 @@ class Service:
             now_ms=lambda: NOW_S * 1000,
             monotonic_s=lambda: 0.0,
         )
-        self.address = address
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._up = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._up.wait(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return await self.files.serve(request, request.path.removeprefix("/crl/"), self.address)
-
-        async def start() -> None:
-            self._runner = web.ServerRunner(web.Server(handle))
-            await self._runner.setup()
-            listening = socket.create_server(("127.0.0.1", 0))
-            # Little room in the kernel, so that it shows what is kept for who does not read.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
-            self.port = listening.getsockname()[1]
-            await web.SockSite(self._runner, listening).start()
-
-        self._loop.run_until_complete(start())
-        self._up.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-    def stop(self) -> None:
-        """Stop the server."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self.counting.close()
+        self.start(self.files.serve)
 
     def unsent(self) -> list[int]:
         """Bytes kept for each connection whose client does not read."""
@@ -139,44 +87,29 @@ class Service:
         path = self.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        entry = CatalogueEntry(
-            issuer_id=1,
-            scope="all",
+        entry = catalogue_line(
+            "sign/g1/all",
+            7,
+            NOW_S - 100,
             kind=kind,
             file=file,
             name=name,
             current=current,
-            number=7,
-            base_number=None,
             seq=seq,
-            this_update_s=NOW_S - 100,
             next_update_s=NOW_S + 5000,
             next_issue_s=NOW_S + next_issue_in_s,
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
         self.entries[file] = entry
-        self.follower.standing = replace(self.follower.standing, catalogue=tuple(self.entries.values()))
+        self.follower.standing = replace(self.follower.standing, catalogue=Catalogue(self.entries.values()))
         return entry
-
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        """Ask once on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, f"/crl/{path}", headers=named)
-            response = connection.getresponse()
-            return response, response.read()
-        finally:
-            connection.close()
 
     def counted(self) -> dict[str, int]:
         """What stands in the counter files, by kind."""
         found: dict[str, int] = {}
-        for path in self.counters.glob("*.counters"):
-            for cell in read_counters(path).cells:
-                name = Provision(cell.kind).name
-                found[name] = found.get(name, 0) + cell.value
+        for name, cell in self.cells():
+            found[name] = found.get(name, 0) + cell.value
         return found
 
 
@@ -245,6 +178,18 @@ def test_what_the_catalogue_does_not_name_is_not_there(service: Service, path: s
     assert (response.status, body) == (404, b"Not Found\n")
     assert response.headers["Cache-Control"] == "no-store"
     assert service.counted() == {}
+
+
+def test_of_a_scope_that_has_ended_there_is_nothing_any_more(service: Service) -> None:
+    """410 and not 404: whoever asks need not come again.  For who might have had it."""
+    ended = {"sign/g1/m1/13105": EndedScope(1, "sign/g1/m1/13105", NOW_S - 60)}
+    service.follower.standing = replace(service.follower.standing, listed=ListedScopes(ended=ended))
+    assert service.ask("sign/g1/m1/13105/complete.crl")[0].status == 410
+    assert service.ask("sign/g1/m1/13105/7.delta.crl")[0].status == 410
+    assert service.ask("sign/g1/m1/13106/complete.crl")[0].status == 404
+    assert service.ask(COMPLETE)[0].status == 200
+    service.address = "192.0.2.1"
+    assert service.ask("sign/g1/m1/13105/complete.crl")[0].status == 403
 
 
 @pytest.mark.parametrize(("next_issue_in_s", "age_s"), [(300, 300), (9000, 5000), (0, 0), (-20, 0)])
@@ -474,3 +419,24 @@ def test_entitlement_lost_during_a_transfer_ends_it(service: Service) -> None:
     client.close()
     assert received < len(content)
     assert "CRL_COMPLETE" not in service.counted()
+
+
+def test_those_who_fetch_at_once_share_the_turns_of_the_loop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beginning, and every piece: what all of them together would do in one turn is spread over many."""
+    paced: list[int] = []
+    wait = service.files._pace.wait
+
+    async def counted() -> None:
+        paced.append(1)
+        await wait()
+
+    monkeypatch.setattr(service.files._pace, "wait", counted)
+    readers = 30
+    with ThreadPoolExecutor(readers) as pool:
+        answers = list(pool.map(lambda _: service.ask(COMPLETE), range(readers)))
+    assert all(body == CONTENT for _, body in answers)
+    # Four whole pieces less what the last one is kept for, and the last one: five.
+    assert len(paced) == readers * (1 + 5)
+    assert service.counted() == {"CRL_COMPLETE": readers}

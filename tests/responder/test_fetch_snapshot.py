@@ -90,6 +90,15 @@ def test_a_missing_chunk_is_refused(writer: FeedWriter, tmp_path: Path) -> None:
         load(writer, tmp_path)
 
 
+def test_a_chunk_beyond_its_length_is_not_brought(writer: FeedWriter, tmp_path: Path) -> None:
+    """A value may have 512 MB; no more of it is read than a chunk may have."""
+    writer.client.setrange(writer.keys.chunk(4, 0), 8 << 20, b"x")
+    sent = writer.client.info("stats")["total_net_output_bytes"]
+    with pytest.raises(SnapshotError, match="chunk 0"):
+        load(writer, tmp_path)
+    assert writer.client.info("stats")["total_net_output_bytes"] - sent < 3 << 19
+
+
 def test_another_manifest_is_refused(writer: FeedWriter, tmp_path: Path) -> None:
     """The manifest must have the hash that the beat says, whatever it contains."""
     with pytest.raises(SnapshotError, match="hash in the beat"):

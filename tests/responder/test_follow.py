@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from responder_cases import CA, FAR_DAY, INDEX_KEY, NAMESPACE, Clock, FeedWriter, everybody, serial_of
 
 from certstatus.beat import Pointer, sign_beat
-from certstatus.changes import ChangeKind, fingerprint
+from certstatus.changes import ChangeKind, fingerprint, pack_change
 from certstatus.feed_keys import FeedKeys, epoch_key
 from certstatus.private_valkey import PrivateValkey
 from certstatus.publisher_key import load_ed25519_public
@@ -58,7 +58,7 @@ class Scene:
         """A follower that runs."""
         follower = Follower(
             WorkerName("h", slot, incarnation),
-            FeedPlace(self._url, NAMESPACE, self._public_key, self.folder / "index"),
+            FeedPlace(self._url, NAMESPACE, self._public_key, self.folder / "index", self.folder / "crl"),
             FeedLimits(AGE_MAX_S, AHEAD_MAX_S, pending_max),
             self.clock.now_ms,
             self.clock.monotonic_s,
@@ -398,8 +398,8 @@ def _altered_document(writer: FeedWriter) -> None:
 
 
 def _missing_document(writer: FeedWriter) -> None:
-    writer.crls()
-    writer.client.delete(writer.keys.document("crls", 1))
+    writer.verifiers(everybody(99))
+    writer.client.delete(writer.keys.document("entitlements", 2))
     writer.beat()
 
 
@@ -462,8 +462,8 @@ def test_a_load_that_breaks_off_is_begun_again(scene: Scene, tmp_path: Path, was
             wait_until(lambda: not scene.is_fresh(follower))
         _restart(scene.writer, tmp_path)
         scene.writer.revoke(2)
-        scene.writer.crls()
-        name = scene.writer.keys.document("crls", scene.writer.pointers["crls"].generation)
+        scene.writer.verifiers(everybody())
+        name = scene.writer.keys.document("entitlements", scene.writer.pointers["entitlements"].generation)
         document = scene.client.get(name)
         # A server's error like any other; a connection that ends just here cannot be had on demand.
         scene.client.delete(name)
@@ -640,3 +640,21 @@ def test_certificates_far_in_the_future_are_found(scene: Scene) -> None:
         row = follower.standing.view.look_up(1, fingerprint(serial_of(1), INDEX_KEY))
         assert row is not None
         assert row.not_after_day == FAR_DAY
+
+
+def test_a_change_that_no_beat_covers_does_not_hide_a_stream_begun_anew(scene: Scene) -> None:
+    """Forged into the stream, which is lost then: the next one begins before it, and is followed."""
+    with scene.fresh_follower() as follower:
+        seq = scene.writer.seq + 1
+        packed = pack_change(ChangeKind.RELEASED, 1, bytes(12), 40_000, None, scene.clock.ms, seq)
+        scene.client.xadd(scene.writer.keys.stream, {"c": packed}, f"{seq}-0")
+        wait_until(lambda: "no beat covers them" in follower.trouble or "end in a beat" in follower.trouble)
+        scene.client.delete(scene.writer.keys.stream)
+        scene.writer.last_id = ""
+
+        def is_followed() -> bool:
+            scene.clock.pass_s(0.01)
+            scene.beat()
+            return scene.is_fresh(follower)
+
+        wait_until(is_followed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvloop
 
@@ -86,29 +88,79 @@ def test_what_is_older_than_two_windows_is_forgotten() -> None:
     assert seen == [0.5, 0.5, 0.0]
 
 
-def test_cycles_do_not_pile_up_until_the_next_second() -> None:
-    """With automatic collection off, many new cycles are collected by the watch, within its period."""
+class Link:
+    """Refers to itself, so that only a collection ends it."""
 
-    class Link:
-        """Refers to itself."""
+    def __init__(self) -> None:
+        self.itself = self
 
-        def __init__(self) -> None:
-            self.itself = self
 
-    async def run() -> int:
-        turns = LoopTurns(asyncio.get_running_loop())
-        turns.start()
-        for _ in range(50):
-            for _ in range(1000):
-                Link()
-            await asyncio.sleep(PERIOD_S)
-        turns.stop()
-        return gc.get_count()[0]
-
+@contextmanager
+def no_automatic_collection() -> Iterator[None]:
+    """As in a worker."""
     gc.collect()
     gc.disable()
     try:
-        left = uvloop.run(run())
+        yield
     finally:
+        gc.unfreeze()
         gc.enable()
-    assert left < 50_000
+
+
+async def watched_while(act: Callable[[], object], times: int) -> None:
+    """Do *act* so many times under a watch, a period and more between them."""
+    turns = LoopTurns(asyncio.get_running_loop())
+    turns.start()
+    for _ in range(times):
+        act()
+        await asyncio.sleep(2 * PERIOD_S)
+    turns.stop()
+
+
+def test_cycles_do_not_pile_up_where_old_objects_are_let_go() -> None:
+    """The collector's count goes down with every old object that ends, and yet new cycles are found."""
+    with no_automatic_collection():
+        old = [[number] for number in range(50_000)]
+        gc.collect()
+        made: list[weakref.ref[Link]] = []
+
+        def replace() -> None:
+            made.extend(weakref.ref(Link()) for _ in range(100))
+            del old[-1000:]
+
+        uvloop.run(watched_while(replace, 20))
+        assert len(made) == 2000
+        assert not any(link() for link in made)
+
+
+def test_what_is_kept_is_looked_through_once_and_soon() -> None:
+    """Objects that stay are young for a period, not for a second: looking at all of them would take long."""
+    with no_automatic_collection():
+        kept: list[list[int]] = []
+        young: list[int] = []
+
+        def keep() -> None:
+            kept.extend([number] for number in range(1000))
+            young.append(len(gc.get_objects(0)))
+
+        uvloop.run(watched_while(keep, 30))
+        assert max(young) < 5000
+
+
+def test_a_great_many_at_once_are_not_looked_through() -> None:
+    """Out of a large document, say: that would be the one long turn."""
+    looked_at: list[int] = []
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            looked_at.append(len(gc.get_objects(0)))
+
+    with no_automatic_collection():
+        kept: list[list[int]] = []
+        gc.callbacks.append(note)
+        try:
+            uvloop.run(watched_while(lambda: kept.extend([number] for number in range(100_000)), 2))
+        finally:
+            gc.callbacks.remove(note)
+        assert gc.get_freeze_count() >= 200_000
+    assert max(looked_at) < 10_000

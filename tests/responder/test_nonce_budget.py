@@ -172,7 +172,7 @@ def test_beyond_the_budget_all_wait_for_one_signature(slow: Scene) -> None:
         assert isinstance(flight, Flight)
 
         def deliver(result: object, how: How = how) -> None:
-            answer = slow.path.provide(slow.peer, result, how)  # type: ignore[arg-type]
+            answer = slow.provide(result, how)
             assert answer is not None
             given.append(answer)
 

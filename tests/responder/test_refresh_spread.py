@@ -44,8 +44,8 @@ def test_cached_answers_are_signed_anew_one_after_the_other(scene: Scene) -> Non
     """Five hundred, asked for again every second as a busy day would: never more than a few of a hundred are
     signed in one second, from half of their life on, and by 60 % of it each has been, once."""
     scene.ground.serve(replace(scene.sign.issuer, validity_unknown_s=900))
-    scene.path = scene.fresh_path()
-    scene.path.limits = Limits(20, 1 << 24)
+    scene.limits = Limits(20, 1 << 24)
+    scene.forget()
     scene.path.signers = SignerSet([_cheap(signer) for signer in scene.path.signers.signers])
     asked = [(scene.sign.request(1_000_000 + n), b"message %d" % n) for n in range(500)]
     for der, message in asked:

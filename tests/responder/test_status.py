@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answer_cases import NOW_S, STAY, TRY_LATER, UNAUTHORIZED, Scene, Somebody, body
+from answer_cases import NOW_S, TRY_LATER, UNAUTHORIZED, Scene, Somebody, body
 from asn1crypto import ocsp as asn1_ocsp
 from cryptography import x509
 from cryptography.x509 import ocsp
@@ -456,10 +456,7 @@ def test_in_doubt_no_crl_is_named(listed: Lab, other: dict[str, Any]) -> None:
     assert set(extensions_of(listed, 2)) == {oid.OCSP_CRL}
     scene.ground.publish(replace(crl(scene.ground.standing.seq, NOW_S + 5), **other))
     listed.serve()
-    answer = scene.fresh_path().answer(
-        scene.peer, listed.ca.request(2), STAY, scene.clock.now_ms(), scene.clock.monotonic_s()
-    )
-    assert isinstance(answer, bytes)
+    answer = scene.ask_anew(listed.ca.request(2))
     assert listed.read(answer).singles[0].extensions == ()
 
 
@@ -636,10 +633,7 @@ def test_what_is_remembered_is_what_would_be_said_anew(
             for numbers in [values[0]] if kind == "ask" else [[1], [2], [3], [3, 1]]:
                 request = lab.ca.request(*numbers)
                 message = get_request(request)
-                anew = scene.fresh_path().answer(
-                    Somebody(), request, STAY, scene.clock.now_ms(), scene.clock.monotonic_s()
-                )
-                assert isinstance(anew, bytes)
+                anew = scene.ask_anew(request, Somebody())
                 repeated = scene.again(message)
                 if repeated is not None:
                     assert said_by(repeated) == said_by(anew)

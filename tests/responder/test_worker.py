@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import ocsp
-from responder_cases import get_request, post_request
+from responder_cases import CA, get_request, post_request
 from worker_cases import Client, Host, ask, body, listening, make_config, status, talk, wait_until
 
 from certstatus import listeners
@@ -254,15 +255,37 @@ def test_new_keys_are_found_without_being_told(process: Process) -> None:
 
 
 def test_what_lies_among_the_keys_ends_nothing(process: Process) -> None:
-    """A certificate that cannot be read stops neither the worker's ticking nor, once mended, its key."""
+    """A certificate that cannot be read stops neither the worker's ticking nor the keys beside it."""
     process.start()
     folder = process.host.folder / "host" / "keys"
     unreadable = folder / "1-00ff.crt"
     unreadable.mkdir()
     wait_until(lambda: process.status()["time_ms"] > unreadable.stat().st_mtime * 1000 + 2500)
+    assert process.status()["unfit_keys"] == {"1-00ff": f"{unreadable}: Is a directory"}
     serial = process.host.ca.install_responder(folder, int(time.time()) + 1)
-    unreadable.rmdir()
     wait_until(lambda: process.status()["issuers"][0]["signer_serial"] == serial, 10)
+    unreadable.rmdir()
+    wait_until(lambda: not process.status()["unfit_keys"], 10)
+
+
+def test_an_issuer_whose_key_is_broken_at_the_start_is_silent_alone(process: Process) -> None:
+    """Its clients are told tryLater; the other issuer's are answered, and nobody has to come to mend that."""
+    host = process.host
+    (broken,) = (host.folder / "host" / "keys").glob("1-*.key")
+    broken.chmod(0o644)
+    process.begin()
+
+    def says(ca: CA) -> str:
+        host.beat()
+        time.sleep(0.05)
+        with Client(process.port) as client:
+            return _says(client, ca.request(1))
+
+    wait_until(lambda: says(host.other) == "SUCCESSFUL", 10)
+    assert says(host.ca) == "TRY_LATER"
+    wait_until(lambda: list(process.status().get("unfit_keys", {})) == [broken.stem])
+    broken.chmod(0o600)
+    wait_until(lambda: says(host.ca) == "SUCCESSFUL", 15)
 
 
 def test_a_key_file_mended_in_place_is_taken_into_use(process: Process) -> None:
@@ -291,8 +314,10 @@ def test_the_slot_lock_is_held(tmp_path: Path) -> None:
 # --- TLS ---------------------------------------------------------------------------------------------
 
 
-def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config) -> None:
-    """The TLS listener gives the same octets as the plain one, in both lanes, and is reloaded on SIGHUP."""
+def with_tls(
+    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config
+) -> tuple[Host, int, ssl.SSLContext]:
+    """A host that listens with TLS, too; its port there; what a client has to trust."""
     folder = config.state
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -316,8 +341,12 @@ def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey
     )
     host = Host(valkey, publisher_key, make_tls_config(config, folder))
     host.tls = listening()
-    port = host.tls.getsockname()[1]
-    context = ssl.create_default_context(cafile=str(folder / "tls.crt"))
+    return host, host.tls.getsockname()[1], ssl.create_default_context(cafile=str(folder / "tls.crt"))
+
+
+def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config) -> None:
+    """The TLS listener gives the same octets as the plain one, in both lanes, and is reloaded on SIGHUP."""
+    host, port, context = with_tls(valkey, publisher_key, config)
     with host.serving():
         for message in (
             get_request(host.ca.request(1)),
@@ -338,6 +367,35 @@ def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey
                     assert body(answer) == body(plain)
                 assert tls.version() == "TLSv1.3"
         wait_until(lambda: not host.worker.lanes.connections)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_who_asks_and_ends_tls_at_once_is_answered(
+    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config, version: ssl.TLSVersion
+) -> None:
+    """Question and close_notify come together, and the question is one that has to be signed."""
+    host, port, context = with_tls(valkey, publisher_key, config)
+    context.maximum_version = version
+    with host.serving(), socket.create_connection(("127.0.0.1", port), 5) as raw:
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(going.read())
+                coming.write(raw.recv(65_536))
+        # What ends the handshake goes first: with it in one segment the question would come before it.
+        raw.sendall(going.read())
+        tls.write(get_request(host.ca.request(7777)))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        raw.sendall(going.read())
+        octets = 0
+        while data := raw.recv(65_536):
+            octets += len(data)
+        assert octets > 900
 
 
 def make_tls_config(config: Config, folder: Path) -> Config:
