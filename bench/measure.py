@@ -72,13 +72,13 @@ def run(
     """
     with Load(folder, server.port, requests, connections, processor, tls) as load:
         # More than every connection's first request.
-        _wait_for_sent(load, connections + 2)
+        wait_for_sent(load, connections + 2)
         with beside(load):
             time.sleep(timing.settle_s + (_HANDSHAKE_S * connections if tls else 0.0))
             began = _Clocks.read(server, load)
             time.sleep(timing.seconds)
             # On a machine that has other things to do a short stretch may have seen nothing.
-            _wait_for_sent(load, began.sent + connections)
+            wait_for_sent(load, began.sent + connections)
             ended = _Clocks.read(server, load)
         said = load.stop()
         sent = load.sent()
@@ -101,7 +101,8 @@ class _Clocks(NamedTuple):
         return cls(time.perf_counter(), cpu_ns(*server.pids), load.sent())
 
 
-def _wait_for_sent(load: Load, count: int) -> None:
+def wait_for_sent(load: Load, count: int) -> None:
+    """Wait until *count* requests were sent.  Raises: RuntimeError — they were not within 20 s."""
     until = time.perf_counter() + _PATIENCE_S
     while load.sent() < count:
         if time.perf_counter() > until:

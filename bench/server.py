@@ -12,7 +12,8 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +91,13 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError("no port is free")
+
+
+@contextmanager
+def nobody_answers(connections: int) -> Iterator[int]:
+    """Have a port where so many can connect and ask, and are never answered."""
+    with socket.create_server(("127.0.0.1", 0), backlog=connections) as listener:
+        yield listener.getsockname()[1]
 
 
 def wait_for_port(port: int) -> None:

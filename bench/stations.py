@@ -118,7 +118,8 @@ class _Stand:
 
     def signature(self, algorithm: str) -> None:
         """One signature."""
-        self.legs[f"signature {algorithm}"] = SignatureLeg(algorithm, self.scene.processors.server)
+        scene = self.scene
+        self.legs[f"signature {algorithm}"] = SignatureLeg(scene.bench, algorithm, scene.processors.server)
 
     def _add_subject(
         self, name: str, connections: int, make: Make, questions: Questions, per_s: float = PER_S_REPEATED

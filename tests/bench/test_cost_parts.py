@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from bench import legs
 from bench.cpu_time import children, cpu_ns
 from bench.generator import Load, Requests, read_said, write_requests
-from bench.legs import Bench
+from bench.legs import Bench, SignatureLeg
 from bench.measure import Timing, run
 from bench.paths import measure_station
 from bench.plain_aiohttp import PlainAiohttp
 from bench.server import ask
+from bench.signature_speed import signature_us
 from bench.stations import Scene
 from bench.subject import Processors
 from bench.table import chosen
@@ -165,6 +167,28 @@ def test_failed_requests_are_no_measurement(tmp_path: Path, processors: Processo
         pytest.raises(RuntimeError, match="failures="),
     ):
         run(tmp_path, server, nowhere, 4, processors.others, Timing(0.0, 0.05))
+
+
+def test_a_signature_is_timed_beside_a_generator_that_waits(
+    tmp_path: Path, processors: Processors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As busy as beside a server that is still signing; and it is gone after that."""
+    spent_ns: list[int] = []
+
+    def watch(algorithm: str, processor: int) -> float:
+        assert (algorithm, processor) == ("p256", processors.server)
+        (generator,) = children(os.getpid())
+        before_ns = cpu_ns(generator)
+        time.sleep(0.2)
+        spent_ns.append(cpu_ns(generator) - before_ns)
+        return signature_us(algorithm, processor)
+
+    monkeypatch.setattr(legs, "signature_us", watch)
+    leg = SignatureLeg(Bench(tmp_path, processors.others, Timing()), "p256", processors.server)
+    assert 1 < leg.take().us < 10_000
+    # It never sleeps; where the machine has other things to do, it had some of the time.
+    assert spent_ns[0] > 10_000_000
+    assert not children(os.getpid())
 
 
 def test_both_ends_of_tls_trust_each_other(tmp_path: Path) -> None:
