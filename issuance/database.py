@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +24,9 @@ from certstatus.errors import StoreError
 
 WRITING = "certstatus_writing"
 BUSY_TIMEOUT_MS = 30_000
+# Long jobs leave the lock alone for some milliseconds between their pieces.  SQLite's own retries sleep for
+# up to 100 and can miss every such gap of an import, and a beat or a revocation would wait for its end.
+_LOOK_EVERY_S = 0.001
 # PostgreSQL ends the transaction of a writer that stops for so long with the lock in its hands.
 _IDLE_TIMEOUT_MS = 10_000
 
@@ -93,8 +98,25 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writing = connection.get_execution_options().get(WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    if not connection.get_execution_options().get(WRITING, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    raw: Any = connection.connection.dbapi_connection
+    until_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    raw.execute("PRAGMA busy_timeout = 0").close()
+    try:
+        while time.monotonic() < until_s:
+            try:
+                raw.execute("BEGIN IMMEDIATE").close()
+                return
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(_LOOK_EVERY_S)
+        # Once more in SQLAlchemy's own way, which makes an error of its own of what is wrong.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").close()
 
 
 @contextmanager
