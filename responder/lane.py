@@ -62,6 +62,21 @@ class Delegate(Protocol):
         """The client sends no more: say whether it is still to be answered, and close after that."""
 
 
+class Connection(Protocol):
+    """What ends when its time is over: a lane, or what is going to be one (``tls``)."""
+
+    deadline_s: float
+
+    def expire(self, now_s: float) -> None:
+        """The deadline has passed."""
+
+    def stop(self) -> None:
+        """Close if nothing is asked; else answer first."""
+
+    def abort(self) -> None:
+        """End at once."""
+
+
 class LaneLimits(NamedTuple):
     """``[responder]`` of the configuration, as far as it concerns connections."""
 
@@ -105,7 +120,7 @@ class Lanes:
         self.make_delegate = make_delegate
         self.now_ms = now_ms
         self.monotonic_s = monotonic_s
-        self.connections: set[Lane] = set()
+        self.connections: set[Connection] = set()
         self.is_stopping = False
         # Counters.
         self.accepted = 0
@@ -116,6 +131,14 @@ class Lanes:
     def __call__(self) -> Lane:
         """Return the protocol of a new connection."""
         return Lane(self)
+
+    def admit(self, connection: Connection) -> bool:
+        """Count a new connection; False if there are too many, or the worker is about to end."""
+        if len(self.connections) >= self.limits.connections_max or self.is_stopping:
+            self.refused += 1
+            return False
+        self.connections.add(connection)
+        return True
 
     def sweep(self) -> None:
         """End what has passed its deadline; called once a second.  Cost: 0.1 µs a connection."""
@@ -181,15 +204,13 @@ class Lane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         host = self._host
         self._transport = transport
-        if len(host.connections) >= host.limits.connections_max or host.is_stopping:
-            host.refused += 1
+        if not host.admit(self):
             self._is_idle = False
             self._doing = _Doing.CLOSING
             self._transport.abort()
             return
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
-        host.connections.add(self)
         host.accepted += 1
         self.deadline_s = host.monotonic_s() + host.limits.header_time_s
 

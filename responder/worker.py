@@ -67,6 +67,7 @@ from responder.loop_turns import LoopTurns
 from responder.signing import SigningDesk
 from responder.standing import Standing
 from responder.status_thread import StatusThread
+from responder.tls import TlsLanes
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ class Worker:
         self.frozen = 0
         self._listening: list[asyncio.Server] = []
         self._tls: ssl.SSLContext | None = None
+        self.tls_lanes: TlsLanes | None = None
         self._stopped = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_is_due = False
@@ -254,14 +256,9 @@ class Worker:
             )
         if tls is not None:
             self._tls = _tls_context(self.config)
+            self.tls_lanes = TlsLanes(self.lanes, self._tls)
             self._listening.append(
-                await self.loop.create_server(
-                    self.lanes,
-                    sock=tls,
-                    backlog=listeners.BACKLOG,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self.config.responder.header_time_s,
-                )
+                await self.loop.create_server(self.tls_lanes, sock=tls, backlog=listeners.BACKLOG)
             )
 
     async def stop(self) -> None:

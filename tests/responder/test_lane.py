@@ -341,7 +341,7 @@ def test_cut_at_every_octet_it_is_the_same(host: Host) -> None:
 
 def _taken(host: Host) -> int:
     """Octets that lanes have read of messages that they wait for the rest of."""
-    return host.call(lambda: sum(len(lane._buffer) for lane in host.worker.lanes.connections))
+    return host.call(lambda: sum(len(lane._buffer) for lane in host.lanes()))
 
 
 def test_one_octet_at_a_time(host: Host) -> None:
@@ -502,8 +502,7 @@ def _is_refused(client: Client, data: bytes) -> bool:
 
 def _unsent(host: Host) -> list[int]:
     """Octets that are kept for clients that do not read."""
-    lanes = host.worker.lanes.connections
-    return host.call(lambda: [lane._transport.get_write_buffer_size() for lane in lanes])
+    return host.call(lambda: [lane._transport.get_write_buffer_size() for lane in host.lanes()])
 
 
 def test_an_idle_connection_ends(

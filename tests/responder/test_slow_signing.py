@@ -192,14 +192,13 @@ def test_what_a_lost_connection_asked_is_not_kept_until_it_is_signed(asleep: Slo
     clients = [Client(asleep.port) for _ in range(5)]
     for client in clients:
         client.send(asleep.cold(2500))
-    lanes = asleep.worker.lanes.connections
-    wait_until(lambda: len([lane for lane in list(lanes) if lane._how is not None]) == 5)
-    held = list(lanes)
+    wait_until(lambda: len([lane for lane in asleep.lanes() if lane._how is not None]) == 5)
+    held = asleep.lanes()
     for client in clients:
         # One that only closes counts as half closed, and among the connections, until it is answered.
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         client.socket.close()
-    wait_until(lambda: not lanes)
+    wait_until(lambda: not asleep.worker.lanes.connections)
     assert asleep.worker.desk.waiting == 1
     for lane in held:
         assert (lane._how, lane._request_der, lane._buffer) == (None, b"", b"")

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import ocsp
 from responder_cases import CA, get_request, post_request
@@ -32,7 +24,7 @@ from worker_cases import Client, Host, ask, body, listening, make_config, status
 
 from certstatus import listeners
 from certstatus.changes import ChangeKind
-from certstatus.config import Config, format_config, parse_config
+from certstatus.config import Config, format_config
 from certstatus.counters import Provision, read_counters
 from responder.worker import hold_slot
 
@@ -309,110 +301,6 @@ def test_the_slot_lock_is_held(tmp_path: Path) -> None:
         hold_slot(tmp_path, 3)
     os.close(held)
     os.close(hold_slot(tmp_path, 3))
-
-
-# --- TLS ---------------------------------------------------------------------------------------------
-
-
-def with_tls(
-    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config
-) -> tuple[Host, int, ssl.SSLContext]:
-    """A host that listens with TLS, too; its port there; what a client has to trust."""
-    folder = config.state
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "tls.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    host = Host(valkey, publisher_key, make_tls_config(config, folder))
-    host.tls = listening()
-    return host, host.tls.getsockname()[1], ssl.create_default_context(cafile=str(folder / "tls.crt"))
-
-
-def test_tls_says_the_same(valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config) -> None:
-    """The TLS listener gives the same octets as the plain one, in both lanes, and is reloaded on SIGHUP."""
-    host, port, context = with_tls(valkey, publisher_key, config)
-    with host.serving():
-        for message in (
-            get_request(host.ca.request(1)),
-            post_request(host.ca.request(2)),
-            b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-        ):
-            plain = ask(host.port, message)
-            with (
-                socket.create_connection(("127.0.0.1", port), 5) as raw,
-                context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
-            ):
-                for cut in (0, 20):
-                    tls.sendall(message[:cut])
-                    tls.sendall(message[cut:])
-                    answer = b""
-                    while len(answer) < len(plain):
-                        answer += tls.recv(65536)
-                    assert body(answer) == body(plain)
-                assert tls.version() == "TLSv1.3"
-        wait_until(lambda: not host.worker.lanes.connections)
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_who_asks_and_ends_tls_at_once_is_answered(
-    valkey: redis.Redis, publisher_key: Ed25519PrivateKey, config: Config, version: ssl.TLSVersion
-) -> None:
-    """Question and close_notify come together, and the question is one that has to be signed."""
-    host, port, context = with_tls(valkey, publisher_key, config)
-    context.maximum_version = version
-    with host.serving(), socket.create_connection(("127.0.0.1", port), 5) as raw:
-        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(coming, going, server_hostname="127.0.0.1")
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                raw.sendall(going.read())
-                coming.write(raw.recv(65_536))
-        # What ends the handshake goes first: with it in one segment the question would come before it.
-        raw.sendall(going.read())
-        tls.write(get_request(host.ca.request(7777)))
-        with contextlib.suppress(ssl.SSLWantReadError):
-            tls.unwrap()
-        raw.sendall(going.read())
-        octets = 0
-        while data := raw.recv(65_536):
-            octets += len(data)
-        assert octets > 900
-
-
-def make_tls_config(config: Config, folder: Path) -> Config:
-    return parse_config(
-        {
-            "installation": {"state": str(folder)},
-            "valkey": {"url": config.valkey.url, "namespace": config.valkey.namespace},
-            "responder": {
-                "port": 0,
-                "shutdown_s": 3,
-                "tls_port": 8443,
-                "tls_certificate": str(folder / "tls.crt"),
-                "tls_key": str(folder / "tls.key"),
-            },
-        },
-        config.file,
-    )
 
 
 # --- promptness --------------------------------------------------------------------------------------

@@ -112,6 +112,10 @@ class Host:
         self._loop.call_soon_threadsafe(run)
         return done.result(10)
 
+    def lanes(self) -> list[Lane]:
+        """The connections there are."""
+        return [item for item in self.worker.lanes.connections if isinstance(item, Lane)]
+
     def sweep(self) -> None:
         """What the worker does once a second."""
         self.call(self.worker.lanes.sweep)
