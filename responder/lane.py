@@ -114,12 +114,15 @@ class Lanes:
         make_delegate: Callable[[Lane], Delegate],
         now_ms: Callable[[], int] = clock.now_ms,
         monotonic_s: Callable[[], float] = clock.monotonic_s,
+        woken: Callable[[], None] = lambda: None,
     ) -> None:
+        """Takes: *woken*: called when somebody comes where nobody was."""
         self.path = path
         self.limits = limits
         self.make_delegate = make_delegate
         self.now_ms = now_ms
         self.monotonic_s = monotonic_s
+        self._woken = woken
         self.connections: set[Connection] = set()
         self.is_stopping = False
         # Counters.
@@ -137,7 +140,10 @@ class Lanes:
         if len(self.connections) >= self.limits.connections_max or self.is_stopping:
             self.refused += 1
             return False
+        is_first = not self.connections
         self.connections.add(connection)
+        if is_first:
+            self._woken()
         return True
 
     def sweep(self) -> None:

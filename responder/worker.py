@@ -186,8 +186,10 @@ class Worker:
             monotonic_s,
         )
         self.server = self.application.make_server(self.loop)
-        self.lanes = Lanes(self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s)
-        self.turns = LoopTurns(self.loop)
+        self.turns = LoopTurns(self.loop, is_idle=lambda: not self.lanes.connections)
+        self.lanes = Lanes(
+            self.path, lane_limits(config), self.server.for_lane, now_ms, monotonic_s, self.turns.wake
+        )
         self.status_file = StatusThread(config.state / "run" / f"worker-{slot}.json")
         self.frozen = 0
         self._listening: list[asyncio.Server] = []

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import uvloop
 
-from responder.loop_turns import LONG_S, PERIOD_S, LoopTurns
+from responder.loop_turns import LONG_S, PERIOD_S, RESTING_S, LoopTurns
 
 
 def burn(cpu_s: float) -> None:
@@ -66,6 +66,39 @@ def test_many_short_turns_are_not_one_long_one() -> None:
     turns = uvloop.run(run())
     assert turns.long == 0
     assert 0.001 <= turns.take() < LONG_S
+
+
+def test_a_watch_rests_while_nobody_is_there() -> None:
+    """Few wake-ups then; a long turn is seen all the same, and whoever comes has a close watch at once."""
+
+    async def run() -> None:
+        is_idle = [True]
+        looks: list[float] = []
+
+        def cpu_s() -> float:
+            looks.append(time.monotonic())
+            return time.thread_time()
+
+        turns = LoopTurns(asyncio.get_running_loop(), cpu_s, is_idle=lambda: is_idle[0])
+        turns.start()
+        await asyncio.sleep(0.3)
+        assert len(looks) <= 10
+        turns.take()
+        burn(0.030)
+        await asyncio.sleep(2 * RESTING_S)
+        assert turns.take() >= 0.030
+        is_idle[0] = False
+        turns.wake()
+        # Now, and not once more for one who comes where others are.
+        before = len(looks)
+        turns.wake()
+        assert len(looks) == before
+        burn(0.001)
+        await asyncio.sleep(0.02)
+        assert len(looks) > before + 2
+        turns.stop()
+
+    uvloop.run(run())
 
 
 def test_what_is_older_than_two_windows_is_forgotten() -> None:
