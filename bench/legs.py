@@ -30,7 +30,7 @@ _BESIDE_S = 0.4
 PER_S_REPEATED = 100_000.0
 PER_S_SIGNED = 25_000.0
 PER_S_SIGNED_SLOWLY = 8_000.0
-# Connections on which the generator waits in vain.
+# Connections of the generator that waits: as many as in the rows with signatures.
 _UNANSWERED = 64
 
 Make = Callable[[Path, int], Requests]
@@ -161,7 +161,10 @@ class SignatureLeg:
     processor: int
 
     def take(self) -> Measured:
-        """Measure."""
+        """Return the µs of one signature.
+
+        Raises: RuntimeError — openssl did not say, or the generator could not send.
+        """
         bench = self.bench
         request = b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n"
         requests = write_requests(bench.folder / "unanswered", [request], again=True)

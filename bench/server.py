@@ -95,7 +95,7 @@ def free_port() -> int:
 
 @contextmanager
 def nobody_answers(connections: int) -> Iterator[int]:
-    """Have a port where so many can connect and ask, and are never answered."""
+    """Give a port of 127.0.0.1 whose queue takes *connections* and what they send; nobody accepts them."""
     with socket.create_server(("127.0.0.1", 0), backlog=connections) as listener:
         yield listener.getsockname()[1]
 

@@ -117,7 +117,7 @@ class _Stand:
         self._add_subject(f"cold {shape.name}", connections, questions.prepare, questions, per_s)
 
     def signature(self, algorithm: str) -> None:
-        """One signature."""
+        """One signature by OpenSSL, beside a generator that waits."""
         scene = self.scene
         self.legs[f"signature {algorithm}"] = SignatureLeg(scene.bench, algorithm, scene.processors.server)
 

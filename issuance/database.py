@@ -1,8 +1,8 @@
 """Connections to the store of record: SQLite or PostgreSQL, and where each takes its lock.
 
-Knows: pragmas, and that a writing transaction must hold the write lock from its first
-statement.  SQLAlchemy's own BEGIN on SQLite is deferred, and Python's sqlite3 begins only
-before the first INSERT or UPDATE: two writers can then both have read the counter before
+Knows: pragmas, how long and how often a writer looks for SQLite's lock, and that a writing transaction must
+hold the write lock from its first statement.  SQLAlchemy's own BEGIN on SQLite is deferred, and Python's
+sqlite3 begins only before the first INSERT or UPDATE: two writers can then both have read the counter before
 either writes it, and numbers come out double without any error.
 Does not know: any table.
 """
@@ -109,8 +109,9 @@ def _begin_sqlite(connection: sa.Connection) -> None:
             try:
                 raw.execute("BEGIN IMMEDIATE").close()
                 return
-            except sqlite3.OperationalError as exc:
-                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            except sqlite3.Error as exc:
+                # The low octet: a writer that was killed leaves SQLITE_BUSY_RECOVERY to who comes next.
+                if getattr(exc, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                     break
                 time.sleep(_LOOK_EVERY_S)
         # Once more in SQLAlchemy's own way, which makes an error of its own of what is wrong.

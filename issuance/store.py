@@ -129,7 +129,7 @@ class Store:
         self.engine = engine
         self.lock_times = LockTimes()
         self._sqlite_path = database.sqlite_path(engine.url)
-        # Threads of one process queue here: cheaper and fairer than SQLite's sleeping retries.
+        # Threads of one process queue here: cheaper and fairer than each looking every millisecond.
         self._turn = threading.Lock()
         # Guarded by _waiting.
         self._waiting = threading.Lock()

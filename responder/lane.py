@@ -10,7 +10,8 @@
 A message goes to the delegate whole, before anything was answered from it.  The lane stays
 the transport's protocol and forwards data, end, loss and flow control (handing the transport
 over loses the last: tried, 64 MB buffered), so that one place holds deadlines and counts for
-a connection's whole life; the delegate has no time limit on a head of its own.
+a connection's whole life; the delegate has no time limit on a head of its own.  On the TLS listener the
+transport is a ``tls.TlsConnection``.
 Knows: connections, deadlines, bounds.  Does not know: what is answered.
 Source: RFC 9112 §9 (connections); RFC 9110 §15.5.9 (408), §15.5.15 (414); RFC 6585 §5 (431).
 """
@@ -116,7 +117,7 @@ class Lanes:
         monotonic_s: Callable[[], float] = clock.monotonic_s,
         woken: Callable[[], None] = lambda: None,
     ) -> None:
-        """Takes: *woken*: called when somebody comes where nobody was."""
+        """Takes: *woken*: called when there is a connection where there was none."""
         self.path = path
         self.limits = limits
         self.make_delegate = make_delegate
@@ -149,14 +150,14 @@ class Lanes:
     def sweep(self) -> None:
         """End what has passed its deadline; called once a second.  Cost: 0.1 µs a connection."""
         now_s = self.monotonic_s()
-        for lane in [lane for lane in self.connections if lane.deadline_s <= now_s]:
-            lane.expire(now_s)
+        for connection in [item for item in self.connections if item.deadline_s <= now_s]:
+            connection.expire(now_s)
 
     def stop(self) -> None:
         """Close what is idle, and everything else as soon as it is answered."""
         self.is_stopping = True
-        for lane in list(self.connections):
-            lane.stop()
+        for connection in list(self.connections):
+            connection.stop()
 
 
 class Lane(asyncio.Protocol):
@@ -240,8 +241,8 @@ class Lane(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._half_closed = True
         if self._transport.get_extra_info("ssl_object") is not None:
-            # TLS knows no half-closed connection here (and complains about one in the log): what was asked
-            # is answered now or, where a slow key has to sign, not at all.
+            # ``tls`` closes after this call, whatever is returned: what was asked is answered now or, where a
+            # slow key has to sign or the delegate is still at it, not at all.
             if self._doing == _Doing.SIGNING:
                 self._path.hurry()
             return False

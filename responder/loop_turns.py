@@ -2,11 +2,14 @@
 
 A timer that comes every 2 ms takes the CPU time of the loop's thread since it came last.  No turn
 that ended in between can have taken more, and the one that kept the timer waiting took at least
-that much less 2 ms: so a figure here is never below the longest turn, and at most 2 ms above it.
-Waiting (for the interpreter's lock, for a processor) is not in it.  Cost: about 1 µs each time.
+that much less 2 ms: so while somebody is connected a figure here is never below the longest turn, and at
+most 2 ms above it.  Waiting (for the interpreter's lock, for a processor) is not in it.  Cost: about 1 µs
+each time.
 
-While nobody is connected it comes twenty times a second only, for whoever wakes so often takes the
-processor from those that have something to do there; then a figure is that of all turns of such a time.
+While nobody is connected it comes every 50 ms only, because 500 wake-ups a second take the processor from
+those who share it.  A figure is then the sum of all turns of such a time, up to 50 ms above the longest;
+``long`` counts only what is above 60 ms.  The turn in which the first connection comes is measured in two
+parts.
 
 The same timer looks through what was made since, for cycles (automatic collection is off in a
 worker).  So soon it is still in a near cache and little: a hundred objects take 2 µs.  Left for a
@@ -37,7 +40,7 @@ class LoopTurns:
     """Watches the loop that it was started in.
 
     lately_s   the longest turn of the last one to two minutes
-    long       turns certainly above ``LONG_S`` since the start
+    long       turns certainly above ``LONG_S`` since the start (at rest: above ``LONG_S + RESTING_S``)
 
     Takes: *is_idle*: says whether nobody is there whom a long turn would keep waiting; when that changes,
     ``wake`` is to be called.

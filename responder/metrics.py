@@ -20,10 +20,15 @@ _WORKER_NUMBERS = {
     "applied_seq": ("certstatus_applied_seq", "gauge", "Last change that the worker has applied.", 1.0),
     "beat_age_ms": ("certstatus_beat_age_seconds", "gauge", "Age of the last verified beat.", 0.001),
     "overlay_entries": ("certstatus_overlay_entries", "gauge", "Changes held above the snapshot.", 1.0),
-    "connections": ("certstatus_connections", "gauge", "Open connections.", 1.0),
+    "connections": ("certstatus_connections", "gauge", "Open connections, TLS handshakes included.", 1.0),
     "signing_waiting": ("certstatus_signing_waiting", "gauge", "Answers waiting to be signed.", 1.0),
     "rss_bytes": ("certstatus_resident_bytes", "gauge", "Greatest resident memory.", 1.0),
-    "accepted": ("certstatus_accepted", "counter", "Connections accepted.", 1.0),
+    "accepted": (
+        "certstatus_accepted",
+        "counter",
+        "Connections accepted; over TLS, completed handshakes.",
+        1.0,
+    ),
     "refused": ("certstatus_refused_connections", "counter", "Connections over the limit.", 1.0),
     "timed_out": ("certstatus_timed_out", "counter", "Connections ended by a deadline.", 1.0),
     "delegated": ("certstatus_delegated", "counter", "Connections handed to the full web server.", 1.0),
@@ -81,12 +86,13 @@ class RunCollector:
 def _turns(status: RunStatus) -> Iterator[Metric]:
     longest = GaugeMetricFamily(
         "certstatus_loop_turn_seconds",
-        "CPU time of the longest turn of the worker's loop in the last one to two minutes.",
+        "CPU time of the longest turn of the worker's loop in the last one to two minutes; at most 2 ms too"
+        " high, 50 ms while nobody is connected.",
         labels=["slot"],
     )
     long = CounterMetricFamily(
         "certstatus_long_loop_turns_total",
-        "Turns of the worker's loop that took more than 10 ms of CPU time.",
+        "Turns of the worker's loop that took more than 10 ms of CPU time (60 ms while nobody is connected).",
         labels=["slot"],
     )
     for worker in status.workers:

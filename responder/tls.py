@@ -2,8 +2,8 @@
 
 ::
 
-    socket ─▶ data_received ─▶ arriving ─▶ SSLObject.read  ─▶ Lane.data_received
-    socket ◀─ write          ◀─ leaving  ◀─ SSLObject.write ◀─ Lane's answer
+    socket ─▶ data_received ─▶ incoming ─▶ SSLObject.read  ─▶ Lane.data_received
+    socket ◀─ write          ◀─ outgoing  ◀─ SSLObject.write ◀─ Lane's answer
 
 All connections of a worker share one pair of BIOs.  What has arrived is read to its end before anything
 else is done, and what is to leave is taken out at once, so that neither holds a thing between two calls:
@@ -12,9 +12,10 @@ by the next.  (OpenSSL keeps the beginning of a record itself, with the connecti
 TLS has a buffer of 256 KB and two BIOs for each connection, which with a thousand of them are in no
 near cache when their turn comes.
 
-A connection counts among the lanes' from its first octet on, and has a head's time for its handshake.
+A connection counts among the lanes' from the moment it is accepted, and its handshake has a head's time from
+then on.
 Knows: handshake, records, the end of TLS.  Does not know: what is said.
-Source: RFC 8446 §6.1 (closure alerts); the library's documentation of ``ssl``, "Memory BIO Support".
+Source: RFC 8446 §6.1 (closure alerts); Python's documentation of ``ssl``, "Memory BIO Support".
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class TlsLanes:
         self.lanes = lanes
         self.context = context
         # Empty whenever no connection is at work.
-        self.arriving = ssl.MemoryBIO()
-        self.leaving = ssl.MemoryBIO()
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
 
     def __call__(self) -> TlsConnection:
         """Return the protocol of a new connection."""
@@ -47,18 +48,30 @@ class TlsLanes:
 
 
 class TlsConnection(asyncio.Transport, asyncio.Protocol):
-    """One connection; ``deadline_s`` is that of its handshake, after which the lane has its own."""
+    """One connection: as much of a transport as the lane and aiohttp use.
 
-    __slots__ = ("_arriving", "_below", "_host", "_is_closing", "_lane", "_leaving", "_tls", "deadline_s")
+    ``deadline_s`` is that of the handshake, after which the lane has its own.
+    """
+
+    __slots__ = (
+        "_host",
+        "_incoming",
+        "_is_closing",
+        "_lane",
+        "_outgoing",
+        "_socket",
+        "_tls",
+        "deadline_s",
+    )
 
     def __init__(self, host: TlsLanes) -> None:
         super().__init__()
         self.deadline_s = 0.0
         self._host = host
-        self._arriving = host.arriving
-        self._leaving = host.leaving
-        self._below: Any = None
-        # Once hands are shaken.
+        self._incoming = host.incoming
+        self._outgoing = host.outgoing
+        self._socket: Any = None
+        # Set once the handshake is complete.
         self._lane: Lane | None = None
         self._tls: Any = None
         self._is_closing = False
@@ -66,45 +79,45 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     # --- the socket's calls --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._below = transport
+        self._socket = transport
         host, lanes = self._host, self._host.lanes
         if not lanes.admit(self):
             self.abort()
             return
         self.deadline_s = lanes.monotonic_s() + lanes.limits.header_time_s
-        self._tls = host.context.wrap_bio(host.arriving, host.leaving, server_side=True)
+        self._tls = host.context.wrap_bio(host.incoming, host.outgoing, server_side=True)
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing:
             return
-        arriving = self._arriving
-        text, is_over = b"", False
+        incoming = self._incoming
+        plaintext, is_over = b"", False
         try:
-            arriving.write(data)
+            incoming.write(data)
             if self._lane is None:
                 self._tls.do_handshake()
                 self._open()
-            piece = text = self._tls.read(_PIECE)
-            # A piece that is not full was the end of a record.
-            while arriving.pending or len(piece) == _PIECE:
+            piece = plaintext = self._tls.read(_PIECE)
+            # A full piece may leave the rest of its record inside OpenSSL, where ``pending`` does not see it.
+            while incoming.pending or len(piece) == _PIECE:
                 piece = self._tls.read(_PIECE)
-                text += piece
+                plaintext += piece
                 if not piece:
                     break
             is_over = not piece
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
-            # What OpenSSL has to say of it (an alert) is in ``leaving``.
+            # What OpenSSL has to say of it (an alert) is in ``outgoing``.
             is_over = True
             self._is_closing = True
         finally:
-            if arriving.pending:
-                arriving.read()
-            if self._leaving.pending:
+            if incoming.pending:
+                incoming.read()
+            if self._outgoing.pending:
                 self._send()
-        if text and self._lane is not None:
-            self._lane.data_received(text)
+        if plaintext and self._lane is not None:
+            self._lane.data_received(plaintext)
         if is_over:
             self._end()
 
@@ -144,7 +157,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             self._send()
             self.abort()
         else:
-            self._below.write(self._leaving.read())
+            self._socket.write(self._outgoing.read())
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -158,27 +171,33 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
             self._send()
-        self._below.close()
+        self._socket.close()
 
     def abort(self) -> None:
         self._is_closing = True
-        self._below.abort()
+        self._socket.abort()
 
     def is_closing(self) -> bool:
-        return self._is_closing or bool(self._below.is_closing())
+        return self._is_closing or bool(self._socket.is_closing())
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many octets of records the socket's transport still keeps."""
+        return int(self._socket.get_write_buffer_size())
 
     def pause_reading(self) -> None:
-        self._below.pause_reading()
+        self._socket.pause_reading()
 
     def resume_reading(self) -> None:
-        self._below.resume_reading()
+        self._socket.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        # The lane asks for "ssl_object" (no half-closed connections), aiohttp for "sslcontext" (the scheme of
+        # its requests); all else is the socket's.
         if name == "ssl_object":
             return self._tls
         if name == "sslcontext":
             return self._host.context
-        return self._below.get_extra_info(name, default)
+        return self._socket.get_extra_info(name, default)
 
     # --- the lanes' calls, before there is a lane ----------------------------------------------------
 
@@ -194,7 +213,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
     # --- steps ---------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Hands are shaken: from here on it is the lane that counts."""
+        """The handshake is complete: from here on the lane is what counts among the connections."""
         lanes = self._host.lanes
         lanes.connections.discard(self)
         self._lane = lane = lanes()
@@ -205,8 +224,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         if self._lane is not None and not self._is_closing:
             self._lane.eof_received()
         self.close()
-        if not self._below.is_closing():
-            self._below.close()
+        if not self._socket.is_closing():
+            self._socket.close()
 
     def _send(self) -> None:
-        self._below.write(self._leaving.read())
+        self._socket.write(self._outgoing.read())

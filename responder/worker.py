@@ -274,8 +274,8 @@ class Worker:
         while self.lanes.connections and clock.monotonic_s() < until_s:
             await asyncio.sleep(0.02)
             self.lanes.sweep()
-        for lane in list(self.lanes.connections):
-            lane.abort()
+        for connection in list(self.lanes.connections):
+            connection.abort()
         # Nobody is answered from here on, so nobody needs to wait for us.
         await asyncio.to_thread(self.follower.stop, _FAREWELL_S)
         self.turns.stop()

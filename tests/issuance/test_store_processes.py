@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,43 @@ def test_the_lock_is_never_held_long_while_an_import_runs(store: Store, store_ur
     # whose own way of waiting can miss every gap between two pieces.
     assert sum(numbers[0] < seq < numbers[-1] for seq in own) >= 10
     assert len({seq for seq, _time in cuts["cuts"]}) > 1
+
+
+_RECOVER = """
+import fcntl, sys, time
+with open(sys.argv[1], "r+b") as shared:
+    # WAL_WRITE_LOCK to WAL_RECOVER_LOCK, as whoever recovers the index of the log holds them.
+    fcntl.lockf(shared, fcntl.LOCK_EX, 3, 120)
+    shared.write(bytes(136))
+    shared.flush()
+    print("held", flush=True)
+    time.sleep(0.5)
+"""
+
+
+def test_a_writer_waits_while_another_recovers_the_log(tmp_path: Path) -> None:
+    """After a kill the next process reads SQLite's log anew; for those beside it that is no error, either."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    Store.create(url, START_MS).close()
+    with Store.open(url) as store:
+        add_issuer(store)
+        # What is left after a kill: a log, and an index of it that nobody vouches for.
+        with sqlite3.connect(tmp_path / "store.db") as left:
+            left.execute("PRAGMA wal_autocheckpoint = 0")
+            left.execute("UPDATE store_state SET time_ms = time_ms + 1")
+            left.commit()
+            with subprocess.Popen(
+                [sys.executable, "-c", _RECOVER, f"{tmp_path}/store.db-shm"],
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as recovering:
+                assert recovering.stdout is not None
+                assert recovering.stdout.readline() == "held\n"
+                began_s = time.monotonic()
+                with store.writing(clock.now_ms) as act:
+                    record_issued(act, 1)
+                assert time.monotonic() - began_s > 0.2
+        assert len(read_log(store)) == 2
 
 
 def test_a_writer_killed_in_the_act_leaves_no_trace_and_no_lock(store: Store, store_url: str) -> None:

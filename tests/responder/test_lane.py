@@ -19,7 +19,7 @@ from responder_cases import get_request, post_request
 from worker_cases import Client, Host, ask, body, make_config, status, talk, timeless, wait_until
 
 from certstatus.config import Config
-from responder.lane import Lane
+from responder.lane import Lane, Lanes
 
 MALFORMED = b"\x30\x03\x0a\x01\x01"
 HOST = b"Host: x\r\n"
@@ -503,6 +503,20 @@ def _is_refused(client: Client, data: bytes) -> bool:
 def _unsent(host: Host) -> list[int]:
     """Octets that are kept for clients that do not read."""
     return host.call(lambda: [lane._transport.get_write_buffer_size() for lane in host.lanes()])
+
+
+def test_whoever_comes_where_nobody_was_wakes_the_watch(host: Host) -> None:
+    """The first, not the second, and the first again after everybody has left."""
+    woken: list[int] = []
+    of_host = host.worker.lanes
+    lanes = Lanes(of_host.path, of_host.limits, of_host.make_delegate, woken=lambda: woken.append(1))
+    first, second = lanes(), lanes()
+    assert lanes.admit(first)
+    assert lanes.admit(second)
+    assert len(woken) == 1
+    lanes.connections.clear()
+    assert lanes.admit(first)
+    assert len(woken) == 2
 
 
 def test_an_idle_connection_ends(

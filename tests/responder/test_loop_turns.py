@@ -87,6 +87,11 @@ def test_a_watch_rests_while_nobody_is_there() -> None:
         burn(0.030)
         await asyncio.sleep(2 * RESTING_S)
         assert turns.take() >= 0.030
+        # As long a time of short turns looks like one: below LONG_S + RESTING_S nothing is called long.
+        assert turns.long == 0
+        burn(LONG_S + RESTING_S + 0.005)
+        await asyncio.sleep(2 * RESTING_S)
+        assert turns.long == 1
         is_idle[0] = False
         turns.wake()
         # Now, and not once more for one who comes where others are.
