@@ -265,26 +265,31 @@ class Lane(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._write_paused = True
         host = self._host
-        self.deadline_s = host.monotonic_s() + host.limits.write_time_s
+        until_s = host.monotonic_s() + host.limits.write_time_s
         if self._delegate is not None:
+            self.deadline_s = until_s
             self._delegate.pause_writing()
         elif self._doing != _Doing.CLOSING:
             # Whoever does not read what we say is not asked for more.
             self._is_idle = False
             if self._doing == _Doing.IDLE:
                 self._doing = _Doing.WRITING
+                self.deadline_s = until_s
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._write_paused = False
         host = self._host
         monotonic_s = host.monotonic_s()
-        self.deadline_s = monotonic_s + host.limits.idle_time_s
         if self._delegate is not None:
+            self.deadline_s = monotonic_s + host.limits.idle_time_s
             self._delegate.resume_writing()
         elif self._doing == _Doing.WRITING:
             self._transport.resume_reading()
             self._answered(monotonic_s)
+        elif self._doing != _Doing.CLOSING:
+            # TLS has words of its own that can fill a buffer amid a message; its time goes on all the same.
+            self._transport.resume_reading()
 
     # --- a message -----------------------------------------------------------------------------------
 
@@ -361,6 +366,7 @@ class Lane(asyncio.Protocol):
             self._close(monotonic_s)
         elif self._write_paused:
             self._doing = _Doing.WRITING
+            self.deadline_s = monotonic_s + self._host.limits.write_time_s
         else:
             self._answered(monotonic_s)
 

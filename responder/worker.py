@@ -258,7 +258,7 @@ class Worker:
             )
         if tls is not None:
             self._tls = _tls_context(self.config)
-            self.tls_lanes = TlsLanes(self.lanes, self._tls)
+            self.tls_lanes = TlsLanes(self.lanes, self._tls, self.loop)
             self._listening.append(
                 await self.loop.create_server(self.tls_lanes, sock=tls, backlog=listeners.BACKLOG)
             )

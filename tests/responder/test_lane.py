@@ -505,6 +505,21 @@ def _unsent(host: Host) -> list[int]:
     return host.call(lambda: [lane._transport.get_write_buffer_size() for lane in host.lanes()])
 
 
+def test_a_pause_amid_a_message_costs_it_nothing(host: Host) -> None:
+    """TLS has words of its own that can fill the buffer then: reading goes on, and so does the head's time."""
+    message = get_request(host.ca.request(1))
+    with Client(host.port) as client:
+        client.send(message[:20])
+        wait_until(lambda: _taken(host) == 20)
+        (lane,) = host.lanes()
+        deadline_s = lane.deadline_s
+        host.call(lane.pause_writing)
+        host.call(lane.resume_writing)
+        assert lane.deadline_s == deadline_s
+        client.send(message[20:])
+        assert status(client.read_answer()) == 200
+
+
 def test_whoever_comes_where_nobody_was_wakes_the_watch(host: Host) -> None:
     """The first, not the second, and the first again after everybody has left."""
     woken: list[int] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _ssl
 import contextlib
+import ctypes
 import random
 import re
 import socket
@@ -95,6 +97,17 @@ class TlsClient:
         """Shake hands, ask, and return how the answer begins."""
         self.socket.sendall(self.shake_hands() + self.octets(message))
         return self.read(15)
+
+    def key_updates(self, count: int, asks: bool) -> bytes:
+        """What is to be sent for so many KeyUpdates, which the library's ``ssl`` has no call for."""
+        library = ctypes.CDLL(_ssl.__file__)
+        # The first thing in CPython's object, behind its head and its socket.
+        pointer = ctypes.c_void_p.from_address(id(self.tls._sslobj) + 24)  # type: ignore[attr-defined]
+        assert library.SSL_version(pointer) == ssl.TLSVersion.TLSv1_3
+        for _ in range(count):
+            assert library.SSL_key_update(pointer, int(asks)) == 1
+            assert library.SSL_do_handshake(pointer) == 1
+        return self._going.read()
 
     def farewell(self) -> bytes:
         """What is to be sent to say that nothing follows."""
@@ -364,6 +377,68 @@ def test_keys_are_updated_when_openssl_asks(host: TlsHost) -> None:
         process.kill()
     # Ours stands before the answer, as OpenSSL wrote it when it read theirs.
     assert re.search(r"<<< TLS 1\.3, Handshake \[length 0005\], KeyUpdate", said), said
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["not asked for", "asked for"])
+def test_key_updates_without_end_keep_nobody_waiting(host: TlsHost, asks: bool) -> None:
+    """Thirty thousand KeyUpdates: the connection is ended soon, and no turn of the loop is long."""
+    with TlsClient(host) as client:
+        assert client.ask(get_request(host.ca.request(1))) == b"HTTP/1.1 200 OK"
+        octets = client.key_updates(30_000, asks)
+        host.call(host.worker.turns.take)
+        with contextlib.suppress(ConnectionError):
+            client.socket.sendall(octets)
+        wait_until(lambda: not host.worker.lanes.connections)
+        # As CPU time of the loop's thread; it was 2.6 s when all was read that had come.
+        assert host.call(host.worker.turns.take) < 0.1
+
+
+def test_what_stands_before_a_spoilt_record_is_not_counted(host: TlsHost) -> None:
+    """It cannot be answered any more, so nothing is signed or counted for it."""
+    message = get_request(host.ca.request(1))
+    with TlsClient(host) as client:
+        assert client.ask(message) == b"HTTP/1.1 200 OK"
+        counted = host.call(lambda: sum(host.worker.counting.totals()))
+        octets = bytearray(client.octets(message) + client.octets(message))
+        octets[-1] ^= 1
+        client.socket.sendall(octets)
+        with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+            client.read(100_000)
+        assert host.call(lambda: sum(host.worker.counting.totals())) == counted
+
+
+class _Failing:
+    """Enciphers half an answer and fails as no SSLObject should."""
+
+    def __init__(self, tls: ssl.SSLObject) -> None:
+        self._tls = tls
+
+    def read(self, size: int) -> bytes:
+        return self._tls.read(size)
+
+    def write(self, data: bytes) -> int:
+        self._tls.write(data[: len(data) // 2])
+        raise MemoryError
+
+
+def test_what_fails_for_one_is_not_found_by_the_next(host: TlsHost, caplog: pytest.LogCaptureFixture) -> None:
+    """Half an answer in the shared BIO would be the beginning of somebody else's."""
+    message = get_request(host.ca.request(1))
+    with TlsClient(host) as client, TlsClient(host) as other:
+        other.socket.sendall(other.shake_hands())
+        assert client.ask(message) == b"HTTP/1.1 200 OK"
+        (connection,) = [
+            lane._transport
+            for lane in host.lanes()
+            if lane._transport.get_extra_info("peername")[1] == client.socket.getsockname()[1]
+        ]
+        connection._tls = _Failing(connection._tls)
+        client.socket.sendall(client.octets(message))
+        assert client.is_closed()
+        assert host.left() == (0, 0)
+        other.socket.sendall(other.octets(message))
+        assert other.read(15) == b"HTTP/1.1 200 OK"
+    assert "MemoryError" in caplog.text
 
 
 def test_who_has_no_certificate_is_told(
