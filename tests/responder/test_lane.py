@@ -506,7 +506,7 @@ def _unsent(host: Host) -> list[int]:
 
 
 def test_a_pause_amid_a_message_costs_it_nothing(host: Host) -> None:
-    """TLS has words of its own that can fill the buffer then: reading goes on, and so does the head's time."""
+    """TLS has words of its own that can fill the buffer then: reading goes on, and so does its time."""
     message = get_request(host.ca.request(1))
     with Client(host.port) as client:
         client.send(message[:20])
