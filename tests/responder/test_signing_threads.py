@@ -7,6 +7,8 @@ import hashlib
 import threading
 from collections import Counter
 
+import pytest
+
 from responder.signing_threads import SigningThreads
 
 
@@ -81,3 +83,48 @@ def test_no_more_threads_than_said_and_none_after_the_end() -> None:
 
     assert asyncio.run(run()) == 2
     assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("took_s", "told_after"),
+    [(0.0003, [6, 12, 18, 20]), (0.0009, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]), (0.003, list(range(1, 21)))],
+    ids=["quick", "slower", "too slow to wait for"],
+)
+def test_signatures_come_several_at_a_time_and_none_waits_long(took_s: float, told_after: list[int]) -> None:
+    """The loop is told of what was signed within two milliseconds, and of the last one at once."""
+    now_s, signed = 0.0, 0
+    told: list[int] = []
+    go = threading.Event()
+
+    def sign(tbs: bytes) -> bytes:
+        nonlocal now_s, signed
+        go.wait(10)
+        now_s += took_s
+        signed += 1
+        return tbs
+
+    async def run() -> None:
+        over = asyncio.Event()
+        delivered: list[bytes | None] = []
+
+        def done(signature: bytes | None) -> None:
+            delivered.append(signature)
+            if len(delivered) == 20:
+                over.set()
+
+        threads = SigningThreads(asyncio.get_running_loop(), 1, lambda: now_s)
+        tell = threads._tell
+
+        def note() -> None:
+            told.append(signed)
+            tell()
+
+        threads._tell = note  # type: ignore[method-assign]
+        for _ in range(20):
+            threads.submit(sign, b"x", done)
+        go.set()
+        await asyncio.wait_for(over.wait(), 10)
+        threads.close()
+
+    asyncio.run(run())
+    assert told == told_after
