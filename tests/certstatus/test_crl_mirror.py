@@ -144,16 +144,21 @@ def test_only_scopes_that_were_asked_for(mirror: Mirror) -> None:
     assert (report.exit_code, report.missed) == (75, ["other/*: no scope in the list matches"])
 
 
-def test_many_scopes_take_one_connection_and_one_list(mirror: Mirror) -> None:
-    """A change of one scope of two hundred is one file."""
-    for code in range(200):
+def _one_changed_of(mirror: Mirror, count: int) -> MirrorReport:
+    """Have so many scopes mirrored, then one of them changed: what the second round reports."""
+    for code in range(count):
         point = directory_name(1, str(code))
         mirror.site.publish(mirror.ca, mirror.ca.crl(1, point=point), scope=f"test/g1/n64/b{code}")
-    assert mirror.round().current == 200
+    assert mirror.round().current == count
     mirror.site.paths()
     changed = mirror.ca.crl(2, REVOKED, point=directory_name(1, "7"))
     mirror.site.publish(mirror.ca, changed, scope="test/g1/n64/b7")
-    report = mirror.round()
+    return mirror.round()
+
+
+def test_many_scopes_take_one_connection_and_one_list(mirror: Mirror) -> None:
+    """A change of one scope of two hundred is one file."""
+    report = _one_changed_of(mirror, 200)
     assert (report.current, report.fetched) == (200, ["test/g1/n64/b7 complete 2"])
     assert mirror.site.paths() == ["/crl/", "/crl/test/g1/n64/b7/2.crl"]
 
@@ -747,14 +752,7 @@ def test_what_is_no_difference_is_not_joined() -> None:
 def test_a_round_asks_for_what_changed(mirror: Mirror) -> None:
     """Of many scopes one line; and for all of them where scopes have gone."""
     mirror.site.says_since = True
-    for code in range(50):
-        point = directory_name(1, str(code))
-        mirror.site.publish(mirror.ca, mirror.ca.crl(1, point=point), scope=f"test/g1/n64/b{code}")
-    assert mirror.round().current == 50
-    mirror.site.paths()
-    changed = mirror.ca.crl(2, REVOKED, point=directory_name(1, "7"))
-    mirror.site.publish(mirror.ca, changed, scope="test/g1/n64/b7")
-    report = mirror.round()
+    report = _one_changed_of(mirror, 50)
     assert (report.current, report.fetched) == (50, ["test/g1/n64/b7 complete 2"])
     assert mirror.site.paths() == ["/crl/?since=50", "/crl/test/g1/n64/b7/2.crl"]
     noted = (mirror.path / "list.json").stat().st_mtime_ns

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from archived_octets import read_archived
 from issuer_cases import PublishedIssuer
-from publisher_cases import Clock
+from publisher_cases import START_MS, Clock
 
 from certstatus.changes import ChangeKind
 from certstatus.config import IssuerConfig
@@ -26,6 +29,8 @@ from publisher.crl_publish import CRLPublisher, crl_lease
 from publisher.crl_run import CRLRun
 from publisher.crl_scopes import CRLScope
 
+_Line = TypeVar("_Line")
+
 
 def short_periods(service: str, hold: bool = False, key: str = "p256") -> IssuerConfig:
     """An issuer whose complete CRLs follow each other in 1000 s and its deltas in 100 s."""
@@ -39,6 +44,22 @@ def short_periods(service: str, hold: bool = False, key: str = "p256") -> Issuer
         delta_validity_s=300,
         lapse_period_s=1500,
     )
+
+
+@contextmanager
+def line_maker(folder: Path, make: Callable[[Store, Path, int], _Line]) -> Iterator[Callable[[int], _Line]]:
+    """Give what makes lines of so many scopes by *make*, each on a store and in a folder of its own."""
+    stores: list[Store] = []
+
+    def made(count: int) -> _Line:
+        state = folder / str(len(stores))
+        state.mkdir()
+        stores.append(Store.create(f"sqlite:///{state / 'store.db'}", START_MS))
+        return make(stores[-1], state, count)
+
+    yield made
+    for store in stores:
+        store.close()
 
 
 def published_entries(store: Store) -> list[CatalogueEntry]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from crl_cases import COMPLETE, DELTA
+from crl_cases import COMPLETE, DELTA, line_maker
 from hypothesis import given
 from hypothesis import strategies as st
 from lot_cases import Partitioned, Statements
-from publisher_cases import START_MS, Clock
+from publisher_cases import Clock
 
 from certstatus.changes import ChangeKind
 from certstatus.crl import parse_certificate_list
@@ -39,17 +39,8 @@ BOTH, COMPLETE_ONLY, DELTA_ONLY = Due(True, True), Due(True, False), Due(False, 
 @pytest.fixture
 def make_line(tmp_path: Path, clock: Clock) -> Iterator[Callable[[int], Partitioned]]:
     """Makes an issuer with so many partitions."""
-    stores: list[Store] = []
-
-    def make(count: int) -> Partitioned:
-        state = tmp_path / str(len(stores))
-        state.mkdir()
-        stores.append(Store.create(f"sqlite:///{state / 'store.db'}", START_MS))
-        return Partitioned(stores[-1], state, clock, count)
-
-    yield make
-    for store in stores:
-        store.close()
+    with line_maker(tmp_path, lambda store, state, count: Partitioned(store, state, clock, count)) as make:
+        yield make
 
 
 def _at_each(line: Partitioned, do: Callable[[CRLWork], object]) -> None:

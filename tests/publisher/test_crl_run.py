@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from crl_cases import COMPLETE, DELTA, published_entries, short_periods
+from crl_cases import COMPLETE, DELTA, line_maker, published_entries, short_periods
 from crl_steps_by_one import allocate_crl_number, record_crl, withdraw_crl
 from publisher_cases import INDEX_KEY, START_MS, Clock
 
@@ -120,17 +120,8 @@ class _Line:
 @pytest.fixture
 def make_line(tmp_path: Path, clock: Clock) -> Iterator[Callable[[int], _Line]]:
     """Makes a line with so many scopes."""
-    stores: list[Store] = []
-
-    def make(count: int) -> _Line:
-        state = tmp_path / str(len(stores))
-        state.mkdir()
-        stores.append(Store.create(f"sqlite:///{state / 'store.db'}", START_MS))
-        return _Line(stores[-1], state, clock, count)
-
-    yield make
-    for store in stores:
-        store.close()
+    with line_maker(tmp_path, lambda store, state, count: _Line(store, state, clock, count)) as make:
+        yield make
 
 
 class _Counted:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -623,17 +624,28 @@ def test_loop_survives_valkey_and_follows_commits(
     assert not thread.is_alive()
 
 
+@contextmanager
+def _at_work(feed: Feed) -> Iterator[None]:
+    """Have *feed* run in a thread of its own meanwhile."""
+    stop = threading.Event()
+    thread = threading.Thread(target=feed.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(15)
+    assert not thread.is_alive()
+
+
 def test_a_publication_goes_out_with_a_beat_of_its_own(
     store: Store, config: Config, valkey: redis.Redis, publisher_key: Ed25519PrivateKey
 ) -> None:
     """A CRL catalogue, though no change comes with it: not with the next beat, which is ten seconds off."""
-    stop = threading.Event()
     slow = dataclasses.replace(config, index=dataclasses.replace(config.index, beat_period_ms=10_000))
     feed = Feed(store, valkey, publisher_key, slow)
-    thread = threading.Thread(target=feed.run, args=(stop,))
     key = publisher_key.public_key()
-    try:
-        thread.start()
+    with _at_work(feed):
         _until(lambda: feed.beats > 0)
         epoch, began = store.state().epoch, time.monotonic()
         for generation in (1_700_000_000_001, 1_700_000_000_002):
@@ -647,23 +659,16 @@ def test_a_publication_goes_out_with_a_beat_of_its_own(
         before = feed.beats
         time.sleep(0.3)
         assert feed.beats <= before + 1
-    finally:
-        stop.set()
-        thread.join(15)
-    assert not thread.is_alive()
 
 
 def test_a_worker_that_comes_is_seen_before_the_next_beat_is_due(
     store: Store, config: Config, valkey: redis.Redis, publisher_key: Ed25519PrivateKey
 ) -> None:
     """One that was started again answers soon, though beats are ten seconds apart; one beat will do."""
-    stop = threading.Event()
     slow = dataclasses.replace(config, index=dataclasses.replace(config.index, beat_period_ms=10_000))
     feed = Feed(store, valkey, publisher_key, slow)
-    thread = threading.Thread(target=feed.run, args=(stop,))
     client: Any = valkey
-    try:
-        thread.start()
+    with _at_work(feed):
         _until(lambda: feed.beats > 0)
         keys = FeedKeys("t", store.state().epoch)
         before, began = feed.beats, time.monotonic()
@@ -675,10 +680,6 @@ def test_a_worker_that_comes_is_seen_before_the_next_beat_is_due(
         assert read_seen(client.get(keys.seen("h1", 0)))[0] == "inc-1"
         time.sleep(0.6)
         assert feed.beats <= before + 2
-    finally:
-        stop.set()
-        thread.join(15)
-    assert not thread.is_alive()
 
 
 def test_beats_go_on_after_the_store_was_locked(
