@@ -17,7 +17,7 @@ from bench.generator import Load, Requests, Tls, write_requests
 from bench.meanwhile import CRLPulls, Revocations
 from bench.measure import Measured, Timing, run, wait_for_sent
 from bench.national_mix import CRL_PULLS
-from bench.questions import Questions
+from bench.questions import Questions, WrongAnswer
 from bench.server import Server, nobody_answers
 from bench.signature_speed import signature_us
 from bench.subject import Subject
@@ -30,6 +30,8 @@ _BESIDE_S = 0.4
 PER_S_REPEATED = 100_000.0
 PER_S_SIGNED = 25_000.0
 PER_S_SIGNED_SLOWLY = 8_000.0
+# CRLs are replaced minutes apart, and a measurement of their pulls takes seconds.
+_PULLS_TRIED_MAX = 3
 # Connections of the generator that waits: as many as in the rows with signatures.
 _UNANSWERED = 64
 
@@ -91,6 +93,35 @@ class LoadLeg:
         self.check()
         self.per_s = max(ran.measured.per_s, self.per_s / 2)
         return ran.measured
+
+
+class Replaced(Exception):
+    """What was asked for is not what it was when the measurement began."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullsLeg:
+    """CRLs pulled by those that have them: again, if one is replaced meanwhile and so sent whole.
+
+    learn   finds out anew what there is
+    load    asks for just that; its check raises ``Replaced``
+    """
+
+    learn: Callable[[], None]
+    load: Leg
+
+    def take(self) -> Measured:
+        """Measure.
+
+        Raises: WrongAnswer — CRLs are replaced faster than their pulls can be measured.
+        """
+        for _ in range(_PULLS_TRIED_MAX):
+            self.learn()
+            try:
+                return self.load.take()
+            except Replaced:
+                continue
+        raise WrongAnswer("a CRL is replaced each time that its pulls are measured")
 
 
 @dataclass(slots=True)

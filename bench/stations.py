@@ -27,6 +27,8 @@ from bench.legs import (
     LoadLeg,
     Make,
     MixLeg,
+    PullsLeg,
+    Replaced,
     SignatureLeg,
 )
 from bench.meanwhile import CRL_PATHS, Revocations, pull
@@ -200,22 +202,28 @@ def nation(scene: Scene) -> Iterator[Legs]:
 def _pulls(stand: _Stand) -> None:
     """CRLs pulled by those that have them already."""
     subject = stand.subject
-    requests = []
-    with closing(http.client.HTTPConnection("127.0.0.1", subject.port, timeout=30)) as connection:
-        for kind, path in CRL_PATHS.items():
-            _, etag = pull(connection, kind, "")
-            head = f"GET {path} HTTP/1.1\r\nHost: {subject.host}\r\nIf-None-Match: {etag}\r\n\r\n"
-            requests.append(head.encode("ascii"))
+    requests: list[bytes] = []
+
+    def learn() -> None:
+        requests.clear()
+        with closing(http.client.HTTPConnection("127.0.0.1", subject.port, timeout=30)) as connection:
+            for kind, path in CRL_PATHS.items():
+                _, etag = pull(connection, kind, "")
+                head = f"GET {path} HTTP/1.1\r\nHost: {subject.host}\r\nIf-None-Match: {etag}\r\n\r\n"
+                requests.append(head.encode("ascii"))
 
     def make(file: Path, _count: int) -> Requests:
         return write_requests(file, requests, again=True)
 
     def check() -> None:
-        for request in requests:
-            if ask(subject.port, request)[0] != 304:
-                raise WrongAnswer("a CRL is not the one it was")
+        statuses = [ask(subject.port, request)[0] for request in requests]
+        if 200 in statuses:
+            raise Replaced
+        if statuses != [304] * len(CRL_PATHS):
+            raise WrongAnswer(f"CRLs that are there already: HTTP {statuses}")
 
-    stand.legs[f"CRL pulls {FEW}"] = LoadLeg(stand.scene.bench, subject, FEW, make, check)
+    load = LoadLeg(stand.scene.bench, subject, FEW, make, check)
+    stand.legs[f"CRL pulls {FEW}"] = PullsLeg(learn, load)
 
 
 def _mix(stand: _Stand) -> None:

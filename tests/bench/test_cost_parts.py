@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ import pytest
 from bench import legs
 from bench.cpu_time import children, cpu_ns
 from bench.generator import Load, Requests, read_said, write_requests
-from bench.legs import Bench, SignatureLeg
-from bench.measure import Timing, run, wait_for_sent
+from bench.legs import Bench, PullsLeg, Replaced, SignatureLeg
+from bench.measure import Measured, Timing, run, wait_for_sent
 from bench.paths import measure_station
 from bench.plain_aiohttp import PlainAiohttp
+from bench.questions import WrongAnswer
 from bench.server import ask
 from bench.signature_speed import signature_us
 from bench.stations import Scene
@@ -221,3 +223,35 @@ def test_a_row_is_really_measured(tmp_path: Path, processors: Processors) -> Non
     assert len(row.rounds) == 1
     assert 1 < row.subject_us.median < 1000
     assert row.ratio.median == pytest.approx(row.subject_us.median / row.yardstick_us.median, rel=0.01)
+
+
+@dataclass
+class Renewing:
+    """A measurement of something that is replaced in the first *replaced* of them."""
+
+    replaced: int
+    taken: int = 0
+    learned: int = 0
+
+    def learn(self) -> None:
+        self.learned += 1
+
+    def take(self) -> Measured:
+        self.taken += 1
+        if self.taken <= self.replaced:
+            raise Replaced
+        return Measured(float(self.taken))
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2])
+def test_pulls_of_a_crl_that_is_replaced_are_measured_again(replaced: int) -> None:
+    load = Renewing(replaced)
+    assert PullsLeg(load.learn, load).take().us == replaced + 1
+    assert load.learned == load.taken == replaced + 1
+
+
+def test_pulls_of_a_crl_that_is_always_replaced_are_given_up() -> None:
+    load = Renewing(99)
+    with pytest.raises(WrongAnswer, match="each time"):
+        PullsLeg(load.learn, load).take()
+    assert load.taken == 3
