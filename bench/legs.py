@@ -124,6 +124,19 @@ class PullsLeg:
         raise WrongAnswer("a CRL is replaced each time that its pulls are measured")
 
 
+@dataclass(frozen=True, slots=True)
+class BesideLeg:
+    """What *alone* measures, with something else on the server's processor."""
+
+    alone: Leg
+    other: AbstractContextManager[object]
+
+    def take(self) -> Measured:
+        """Measure."""
+        with self.other:
+            return self.alone.take()
+
+
 @dataclass(slots=True)
 class MixLeg:
     """The national mix, with CRL pulls and revocations beside it; a pull counts as a request."""

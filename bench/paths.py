@@ -1,6 +1,6 @@
 """What each path of a status check costs, against its yardstick, in one run: the cost table.
 
-    python -m bench.paths [--only WORDS]... [--rounds 5] [--seconds 1.2] [--quick] [--out FILE]
+    python -m bench.paths [--only WORDS]... [--rounds 9] [--seconds 1.2] [--quick] [--out FILE]
 
 Whole installations (registered access, everything counted) and their yardsticks are asked in turn, round
 by round, each until its processor is full: servers on processor 0, everything else on processor 1.  A
@@ -77,7 +77,7 @@ def main() -> None:
     """Measure, write the record, print the table, and say which rows were not at saturation."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--only", action="append", default=[], help="rows whose name holds this; repeatable")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.2, help="of each measurement")
     parser.add_argument(
         "--certificates",

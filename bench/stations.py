@@ -23,6 +23,7 @@ from bench.legs import (
     PER_S_SIGNED,
     PER_S_SIGNED_SLOWLY,
     Bench,
+    BesideLeg,
     Leg,
     LoadLeg,
     Make,
@@ -33,6 +34,7 @@ from bench.legs import (
 )
 from bench.meanwhile import CRL_PATHS, Revocations, pull
 from bench.national_mix import STATUS_REQUESTS, Shape
+from bench.neighbour import INTERPRETER, MEMORY, Neighbour
 from bench.openssl_responder import SERIAL, OpensslResponder
 from bench.plain_aiohttp import PlainAiohttp
 from bench.prepared import Form, Preparer, issuer_part
@@ -310,16 +312,21 @@ def signed_by(algorithm: str) -> Callable[[Scene], AbstractContextManager[Legs]]
 
 @contextmanager
 def two_workers(scene: Scene) -> Iterator[Legs]:
-    """An installation with one worker and one with two, on the same processor."""
+    """An installation with one worker and one with two, and strangers, on the same processor."""
     legs = Legs()
     with ExitStack() as stack:
         for workers, name in ((1, "one worker"), (2, "two workers")):
-            stand = _stand(stack, scene, f"workers-{workers}", Setting(scene.others, workers=workers))
+            # The one worker is asked by itself, and beside each of two strangers.
+            certificates = scene.others * (3 if workers == 1 else 1)
+            stand = _stand(stack, scene, f"workers-{workers}", Setting(certificates, workers=workers))
             for connections in (FEW, MANY):
                 stand.repeated("GET", connections)
             stand.cold(STATUS_REQUESTS[0], FEW)
             legs.response_bytes = stand.legs.response_bytes
             legs.update({f"{name}, {leg}": found for leg, found in stand.legs.items()})
+        alone = legs[f"one worker, cold GET {FEW}"]
+        for kind in (MEMORY, INTERPRETER):
+            legs[f"beside {kind}"] = BesideLeg(alone, Neighbour(kind, scene.processors.server))
         yield legs
 
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from bench.national_mix import CRL_PULLS, STATUS_REQUESTS
+from bench.neighbour import INTERPRETER, MEMORY
 from bench.results import Row
 from bench.rows import RowPlan
 from bench.stations import (
@@ -121,6 +122,16 @@ def _two_workers(path: str, leg: str, connections: int) -> RowPlan:
     )
 
 
+def _beside(what: str, kind: str) -> RowPlan:
+    return RowPlan(
+        f"one worker beside {what}: never asked before",
+        FEW,
+        "one worker",
+        f"beside {kind}",
+        {f"one worker, cold GET {FEW}": 1.0},
+    )
+
+
 STATIONS = (
     Station(
         "nation",
@@ -173,6 +184,8 @@ STATIONS = (
             _two_workers("repeated GET", f"repeated GET {FEW}", FEW),
             _two_workers("repeated GET", f"repeated GET {MANY}", MANY),
             _two_workers("never asked before", f"cold GET {FEW}", FEW),
+            _beside("another process that overwrites 2 MB", MEMORY),
+            _beside("another process that runs other Python", INTERPRETER),
         ),
     ),
     Station(
