@@ -74,9 +74,11 @@ class WireResponse(web.StreamResponse):
 class DelegateHandler(RequestHandler):
     """aiohttp's side of one connection of a lane."""
 
-    __slots__ = ("begun", "lane", "says_upgrade")
+    __slots__ = ("begun", "body", "lane", "says_upgrade")
 
     lane: Lane
+    # Of the last request whose head has arrived, whether or not aiohttp has taken it up by now.
+    body: StreamReader | None
     # Whether a request may have asked for an upgrade.
     says_upgrade: bool
     # Requests that the application has begun to answer.
@@ -94,20 +96,22 @@ class DelegateHandler(RequestHandler):
             super().data_received(rest)
         else:
             super().data_received(data)
-        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
-            payload: StreamReader | None = None
-            # Fed line by line, there may be several.
-            for message, body in self._messages:
-                if isinstance(message, RawRequestMessage):
-                    payload = body
-                else:
-                    # It may never be answered, and its frames hold this connection.
-                    _forget_frames(message.exc)
-            # What is in error is the rest of a body, if one is still awaited; its reader is not told.
-            if payload is None and self._current_request is not None:
-                payload = self._current_request.content
-            if payload is not None and not payload.is_eof() and payload.exception() is None:
-                payload.set_exception(web.RequestPayloadError("not in order"))
+        for message, its_body in self._messages:
+            if isinstance(message, RawRequestMessage):
+                self.body = its_body
+            else:
+                # It may never be answered, and its frames hold this connection.
+                _forget_frames(message.exc)
+        is_in_error = bool(self._messages) and not isinstance(self._messages[-1][0], RawRequestMessage)
+        body = self.body
+        if is_in_error and body is not None and not body.is_eof() and body.exception() is None:
+            # What is in error is the rest of a body that is still awaited, and its reader is not told.
+            body.set_exception(web.RequestPayloadError("not in order"))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the body, which holds this connection."""
+        self.body = None
+        super().connection_lost(exc)
 
     def is_busy(self) -> bool:
         """Whether a request waits or is being answered; true also after the last one."""
@@ -174,6 +178,7 @@ class DelegateServer(web.Server):
         made = DelegateHandler(self, loop=self._loop, **self._kwargs)
         made.lane = lane
         made.begun = 0
+        made.body = None
         made.says_upgrade = False
         return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gc
 import re
@@ -417,6 +418,24 @@ def test_an_endless_chunked_body_is_refused(host: Host) -> None:
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             return
         assert status(client.read_answer()) == 413
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_body_in_error_ends_at_once_in_whatever_turn_it_comes(host: Host, turns: int) -> None:
+    """Also between the turns of the loop in which the full web server takes it up and begins with it."""
+    head = b"POST /ocsp HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def arrive(lane: Lane) -> None:
+        lane.data_received(head)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        lane.data_received(b"zz\r\n")
+
+    wait_until(lambda: not host.lanes())
+    with Client(host.port) as client:
+        wait_until(lambda: len(host.lanes()) == 1)
+        host.run(arrive(host.lanes()[0]))
+        assert status(client.read_answer()) == 400
 
 
 # --- deadlines ---------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 import uvloop
@@ -111,6 +111,10 @@ class Host:
 
         self._loop.call_soon_threadsafe(run)
         return done.result(10)
+
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run *coroutine* in the worker's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     def lanes(self) -> list[Lane]:
         """The connections there are."""
