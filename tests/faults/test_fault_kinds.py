@@ -238,10 +238,11 @@ def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> 
         # Frozen, so that no worker acknowledges.
         valkeys.front.is_frozen = True
         waiting = _revoke(installation, certificate, "--timeout", "6")
+        # Others see a commit before its own client has heard of it; this says that it has.
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith("waiting for worker ")
         with postgres.connect() as connection:
-            _until(lambda: _is_revoked(connection, certificate[1]))
-        # Others see a commit before its own client has heard of it.
-        time.sleep(0.5)
+            assert _is_revoked(connection, certificate[1])
         postgres.stop(signal.SIGQUIT)
         output, errors = waiting.communicate(timeout=60)
         assert waiting.returncode == 75, errors
