@@ -68,7 +68,11 @@ class Legs(dict[str, Leg]):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What every station is given.  *certificates*: how many the nation's index has."""
+    """What every station is given.
+
+    certificates  how many the nation's index has
+    others        how many any other has: each is asked about once, so they bound the number of rounds
+    """
 
     bench: Bench
     processors: Processors
