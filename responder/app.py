@@ -77,7 +77,7 @@ class DelegateHandler(RequestHandler):
     __slots__ = ("begun", "body", "lane", "says_upgrade")
 
     lane: Lane
-    # Of the last request whose head has arrived, whether or not aiohttp has taken it up by now.
+    # Of the last request whose head has arrived, taken up by aiohttp or not, until it is answered.
     body: StreamReader | None
     # Whether a request may have asked for an upgrade.
     says_upgrade: bool
@@ -232,6 +232,9 @@ class Application:
         try:
             return await self._route(request, lane)
         finally:
+            if delegate.body is request.content:
+                # Nobody reads it any more; what is wrong in its rest would be aiohttp's to complain of.
+                delegate.body = None
             lane.request_ends()
 
     async def _route(self, request: web.BaseRequest, lane: Lane) -> web.StreamResponse:

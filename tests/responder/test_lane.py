@@ -438,6 +438,18 @@ def test_a_body_in_error_ends_at_once_in_whatever_turn_it_comes(host: Host, turn
         assert status(client.read_answer()) == 400
 
 
+def test_a_body_in_error_that_nobody_reads_is_no_error_of_ours(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was answered before its body came, which is then read to be let go of."""
+    with Client(host.port) as client:
+        client.send(b"POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert status(client.read_answer()) == 404
+        client.send(b"zz\r\n")
+        wait_until(lambda: not host.lanes())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 # --- deadlines ---------------------------------------------------------------------------------------
 
 SLOW = {
