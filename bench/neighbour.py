@@ -22,6 +22,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from bench.own_process import put_down
+
 MEMORY, INTERPRETER = "memory", "interpreter"
 _REST_S = 0.0016
 _WORK_S = 0.0003
@@ -36,24 +38,20 @@ class Neighbour:
         self._command = ["taskset", "-c", str(processor), sys.executable, "-m", "bench.neighbour", kind]
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != b"here\n":
-            self._end()
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        if self.process.stdout.readline() != "here\n":
+            put_down(self.process)
             raise RuntimeError("the neighbour did not come up")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = self._process.poll()
-        self._end()
+        ended = self.process.poll()
+        put_down(self.process)
         if ended is not None and kind is None:
             raise RuntimeError(f"the neighbour ended meanwhile, with exit code {ended}")
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 def overwriting() -> Callable[[], None]:

@@ -18,20 +18,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.legs import Bench
+from bench.legs import PER_S_SIGNED, Bench
 from bench.machine import what
 from bench.measure import Timing
 from bench.national_mix import CERTIFICATES
 from bench.results import Results, Row, write_results
 from bench.rows import RowSoFar
-from bench.stations import Scene
+from bench.stations import FEW, Scene
 from bench.subject import Processors
 from bench.table import Station, as_markdown, chosen
 
 _QUICK = {"rounds": 1, "seconds": 0.3, "certificates": 1_000_000}
 _BUSY_ENOUGH = 0.9
-# Each certificate is asked about once: some 60,000 a round where one leg alone signs, with a reserve.
-_ASKED_A_ROUND = 100_000
 
 
 def measure_station(station: Station, scene: Scene, rounds: int, warm: int = 1) -> tuple[list[Row], int]:
@@ -112,7 +110,8 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         bench = Bench(folder, processors.others, Timing(seconds=arguments.seconds))
-        others = _ASKED_A_ROUND * (arguments.rounds + 1)
+        # Each certificate is asked about once, also in the round that warms up.
+        others = bench.enough(PER_S_SIGNED, FEW) * (arguments.rounds + 1)
         scene = Scene(bench, processors, arguments.certificates, others)
         for station in stations:
             found, size = measure_station(station, scene, arguments.rounds, 0 if arguments.quick else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -14,16 +13,12 @@ from bench.neighbour import INTERPRETER, MEMORY, Neighbour, interpret, overwriti
 from bench.subject import Processors
 
 
-def pids_of(neighbour: Neighbour) -> list[int]:
-    """It runs as what it was started as: taskset becomes it."""
-    return [neighbour._process.pid]
-
-
 @pytest.mark.parametrize("kind", [MEMORY, INTERPRETER])
 def test_it_wakes_again_and_again_on_its_processor(kind: str) -> None:
     processor = Processors.available().server
     with Neighbour(kind, processor) as neighbour:
-        (pid,) = pids_of(neighbour)
+        # taskset becomes it.
+        pid = neighbour.process.pid
         assert os.sched_getaffinity(pid) == {processor}
         before, switches = cpu_ns(pid), times_waited(pid)
         time.sleep(1.0)
@@ -38,8 +33,8 @@ def test_it_wakes_again_and_again_on_its_processor(kind: str) -> None:
 def test_one_that_ends_meanwhile_is_missed() -> None:
     def measure() -> None:
         with Neighbour(MEMORY, Processors.available().server) as neighbour:
-            os.kill(pids_of(neighbour)[0], signal.SIGKILL)
-            neighbour._process.wait()
+            neighbour.process.kill()
+            neighbour.process.wait()
 
     with pytest.raises(RuntimeError, match="ended meanwhile, with exit code -9"):
         measure()
