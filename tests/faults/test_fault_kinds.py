@@ -238,7 +238,8 @@ def test_revoke_says_what_is_known_when_the_database_goes_away(apart: Stage) -> 
         # Frozen, so that no worker acknowledges.
         valkeys.front.is_frozen = True
         waiting = _revoke(installation, certificate, "--timeout", "6")
-        # Others see a commit before its own client has heard of it; this says that it has.
+        # Others see a commit before its own client has heard of it; this says that it has.  It comes when
+        # the frozen Valkey has been given up for the first time, seconds before the time is over.
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("waiting for worker ")
         with postgres.connect() as connection:
