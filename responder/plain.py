@@ -32,9 +32,23 @@ _LINES_MAX = 64
 _GET_START = b"GET /ocsp/"
 _POST_START = b"POST /ocsp"
 _END = b"\r\n\r\n"
+# As numbers: looking for an octet takes a sixth of the time that looking for octets does.
+_PERCENT, _SLASH = b"%/"
 
 # Possessive throughout: a request that does not match fails in one pass, however it was made up.
 _REQUEST_LINE = re.compile(rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.([01])\r\n")
+# A whole head as most clients write it, in the order in which they do; what each says of itself then costs
+# no line read by itself.  What does not match may be plain all the same.
+_USUAL_HEAD = re.compile(
+    rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.1\r\n"
+    rb"Host: [0-9A-Za-z.\-_:]++\r\n"
+    rb"(?:User-Agent: [\x20-\x7e]*+\r\n)?+"
+    rb"(?:Accept(?:-[A-Za-z]++)?+: [\x20-\x7e]*+\r\n){0,4}+"
+    rb"(?:Content-Type: application/ocsp-request\r\nContent-Length: ([0-9]{1,9}+)\r\n)?+"
+    rb"\r\n"
+)
+# Beyond so many octets it is not looked for: a long head that comes octet by octet is looked at each time.
+_USUAL_OCTETS_MAX = 2048
 _AGENT = b"User-Agent:"
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 # What a value consists of: everything but control octets, the tab excepted.
@@ -108,26 +122,32 @@ def recognise(buffer: bytes, head_bytes_max: int, body_bytes_max: int) -> Plain 
     """Return what *buffer*, all that a connection has sent since its last answer, begins with.
 
     Takes:   limits in bytes; a head or body beyond them is not plain.
-    Cost:    about 1 µs with headers that came together before, 0.5 µs more with six that came before,
-             1 µs more for each that did not.
+    Cost:    0.9 µs for a usual head, whatever a client says of itself in it (2.5 µs line by line); of others
+             1.3 µs with headers that came together before, 0.5 µs more with six that came before, 1 µs more
+             for each that did not.
     """
-    head_end = buffer.find(_END)
-    if head_end < 0:
-        return Partial.HEAD if len(buffer) < head_bytes_max and _may_become_plain(buffer) else None
-    if head_end > head_bytes_max:
-        return None
-    match = _REQUEST_LINE.match(buffer)
-    if match is None:
-        return None
-    path, minor = match.groups()
-    block = buffer[match.end() : head_end]
-    framing = (_known_headers if len(block) <= _KNOWN_BLOCK_OCTETS_MAX else _read_headers)(
-        block, minor == b"1"
-    )
-    if framing is None:
-        return None
-    length, keep_alive = framing
-    body_at = head_end + len(_END)
+    usual = _USUAL_HEAD.match(buffer, 0, _USUAL_OCTETS_MAX)
+    if usual is not None and usual.end() <= head_bytes_max:
+        (path, digits), body_at, keep_alive = usual.groups(), usual.end(), True
+        length = None if digits is None else int(digits)
+    else:
+        head_end = buffer.find(_END)
+        if head_end < 0:
+            return Partial.HEAD if len(buffer) < head_bytes_max and _may_become_plain(buffer) else None
+        if head_end > head_bytes_max:
+            return None
+        match = _REQUEST_LINE.match(buffer)
+        if match is None:
+            return None
+        path, minor = match.groups()
+        block = buffer[match.end() : head_end]
+        framing = (_known_headers if len(block) <= _KNOWN_BLOCK_OCTETS_MAX else _read_headers)(
+            block, minor == b"1"
+        )
+        if framing is None:
+            return None
+        length, keep_alive = framing
+        body_at = head_end + len(_END)
     if path is not None:
         if length or len(buffer) != body_at:
             return None
@@ -233,13 +253,13 @@ def decode_path(path: bytes) -> bytes:
     Source: RFC 6960 A.1; RFC 4648 §4.
     """
     text = path
-    if b"%" in text:
+    if _PERCENT in text:
         # What base64 has to escape, as nearly every client writes it; whatever else, if there is more.
         text = text.replace(b"%2F", b"/").replace(b"%2B", b"+").replace(b"%3D", b"=")
-        if b"%" in text:
+        if _PERCENT in text:
             text = unquote_to_bytes(text)
     # DER begins with 30, its base64 with "M", so a leading slash is never part of it.
-    if text.startswith(b"/"):
+    if text and text[0] == _SLASH:
         text = text[1:]
     odd = len(text) % 4
     if odd == 1 and text.endswith(b"/"):

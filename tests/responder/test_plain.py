@@ -196,6 +196,57 @@ def test_what_is_remembered_of_lines_changes_nothing(
     assert look(buffer) == recognise_simply(buffer, HEAD_MAX, BODY_MAX)
 
 
+def test_lines_are_counted_whatever_they_say() -> None:
+    """Beyond 64 header lines a head is the full parser's, which may refuse it."""
+    assert isinstance(recognise(with_line(b"\r\n".join([b"Accept: x"] * 63)), 4096, BODY_MAX), Plain)
+    assert recognise(with_line(b"\r\n".join([b"Accept: x"] * 64)), 4096, BODY_MAX) is None
+
+
+_USUAL_PARTS = [
+    [b"%b HTTP/1.1" % target for target in (b"GET /ocsp/MAA%3D", b"POST /ocsp", b"POST /ocsp/")]
+    + [b"GET /ocsp/MAA= HTTP/1.0"],
+    [b"Host: ocsp.example:80"],
+    [b"", b"User-Agent: a/1 (b; c)", b"User-Agent: "],
+    [b"", b"Accept: */*"],
+    [b"", b"Accept-Encoding: gzip, br"],
+    [b"", b"Content-Type: application/ocsp-request"],
+    [b"", b"Content-Length: 3", b"Content-Length: 0", b"Content-Length: 1234567890"],
+]
+
+
+@settings(max_examples=600)
+@given(
+    st.tuples(*map(st.sampled_from, _USUAL_PARTS)),
+    st.lists(st.tuples(st.integers(0, 6), st.sampled_from(_LINES)), max_size=1),
+    st.lists(
+        st.tuples(st.integers(0, 200), st.sampled_from([b"", b"\r", b"\n", b" ", b"\x7f", b":", b"H"])),
+        max_size=1,
+    ),
+    st.sampled_from([b"", b"", b"abc", b"abcd"]),
+    st.sampled_from([0, 0, 0, 1, 3]),
+    st.integers(-3, 3),
+)
+def test_a_usual_head_is_read_as_any_other(
+    parts: tuple[bytes, ...],
+    more: list[tuple[int, bytes]],
+    changes: list[tuple[int, bytes]],
+    body: bytes,
+    cut: int,
+    room: int,
+) -> None:
+    """A head in the order in which most clients write it, with another line, other octets, or hardly room."""
+    lines = [part for part in parts if part]
+    for at, line in more:
+        lines.insert(1 + at % len(lines), line)
+    whole = b"\r\n".join(lines) + b"\r\n\r\n" + body
+    for place, octets in changes:
+        at = place % len(whole)
+        whole = whole[:at] + octets + whole[at + 1 :]
+    buffer = whole[: len(whole) - cut]
+    head_max = whole.find(b"\r\n\r\n") + room if room else HEAD_MAX
+    assert recognise(buffer, head_max, 3) == recognise_simply(buffer, head_max, 3)
+
+
 @given(
     st.lists(st.sampled_from([b"%", b"2", b"B", b"F", b"3", b"D", b"f", b"+", b"%2F", b"%2B", b"%3D", b"M"]))
 )
