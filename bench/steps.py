@@ -57,7 +57,7 @@ from responder.counting import Counting
 from responder.keys import HostKeys
 from responder.nonce_budget import NonceBudget
 from responder.plain import Plain, decode_path, recognise
-from responder.signing import LOT, SigningDesk, is_fast
+from responder.signing import LOT, SigningDesk
 from responder.standing import Access, Standing
 from responder.status import look_up
 from responder.terms import issuer_of
@@ -264,7 +264,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     row = askers.row(asker, _ISSUER_ID, standing, now_s)
     assert row is not None
     serial = request.cert_ids[0].serial
-    query = Query(der, request, _ISSUER_ID)
+    query = Query(der, request, _ISSUER_ID, request.cacheable)
     draft, answer = path._draft(query, standing, now_s), path._known(der, standing, now_s)
     assert answer is not None
     tbs, signature, budget = draft.tbs, setting.signer.sign(draft.tbs), NonceBudget()
@@ -318,7 +318,7 @@ def measure(certificates: int, algorithm: str, repeats: int, repeat_s: float = _
     """Return the record of a whole run, without ``what``."""
     with tempfile.TemporaryDirectory(prefix="certstatus-bench-") as name:
         setting = Setting(Path(name), certificates, algorithm)
-        if not is_fast(setting.signer):
+        if not setting.signer.is_fast:
             raise ValueError(f"{algorithm}: signs on a thread, whose steps are others")
         with setting.stack:
             gc.collect()

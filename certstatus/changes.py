@@ -88,6 +88,21 @@ def fingerprint(serial: bytes, index_key: bytes) -> bytes:
     return hashlib.blake2b(serial, digest_size=FINGERPRINT_BYTES, key=index_key).digest()
 
 
+class Fingerprinter:
+    """``fingerprint`` under one key, at two thirds of its cost."""
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, index_key: bytes) -> None:
+        self._keyed = hashlib.blake2b(digest_size=FINGERPRINT_BYTES, key=index_key)
+
+    def __call__(self, serial: bytes) -> bytes:
+        """Return ``fingerprint(serial, index_key)``."""
+        keyed = self._keyed.copy()
+        keyed.update(serial)
+        return keyed.digest()
+
+
 def pack_change(
     kind: int,
     issuer_id: int,

@@ -19,6 +19,7 @@ Source: RFC 6960 §4.1, §4.4; RFC 9654 §2 (nonce); X.690 for DER.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -79,12 +80,14 @@ class OCSPRequest(NamedTuple):
     signed      whether it carried a signature (of correct form, not verified)
     preferred   what an answer may be signed with, in the client's order, each once; None if it named
                 nothing, empty if it named only what no answer is signed with
+    cert_id_der what ``encode_cert_id`` writes for its one CertID, where it was read off; else empty
     """
 
     cert_ids: tuple[CertID, ...]
     nonce: bytes | None = None
     signed: bool = False
     preferred: tuple[PreferredAlgorithm, ...] | None = None
+    cert_id_der: bytes = b""
 
     @property
     def cacheable(self) -> bool:
@@ -149,72 +152,57 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
 _LENGTHS_END = 14
 
 
-class _Shape(NamedTuple):
-    """Where things are in such a request, all of whose lengths stand in its first octets."""
+def _usual_form(serial_octets: int, nonce_octets: int) -> tuple[bytes, bytes]:
+    """Return the octets that tell the form of a request with so many octets of each, and its pattern.
 
-    octets: int
-    before_name: bytes
-    name_at: int
-    before_key: bytes
-    key_at: int
-    before_serial: bytes
-    serial_at: int
-    serial_end: int
-    before_nonce: bytes
-    nonce_at: int
-
-
-def _shape(serial_octets: int, nonce_octets: int) -> tuple[bytes, _Shape]:
-    """Return the octets that tell the shape of a request with so many octets of each, and that shape."""
-    hashes = bytes(20)
-    requests_der = sequence(sequence(encode_cert_id(SHA1, hashes, hashes, b"\x7e" * serial_octets)))
+    The pattern's groups: the CertID, its hashes and its serial number, and the nonce.
+    """
+    name, key, serial = b"n" * 20, b"k" * 20, b"s" * serial_octets
+    cert_id_der = encode_cert_id(SHA1, name, key, serial)
     extension = sequence(encode_oid(oid.OCSP_NONCE), octet_string(octet_string(bytes(nonce_octets))))
-    der = sequence(sequence(requests_der, explicit(2, sequence(extension)) if nonce_octets else b""))
-    name_at = der.index(hashes)
-    key_at = der.index(hashes, name_at + 20)
-    serial_at = der.index(b"\x7e" * serial_octets, key_at + 20)
-    serial_end = serial_at + serial_octets
-    nonce_at = len(der) - nonce_octets
-    shape = _Shape(
-        octets=len(der),
-        before_name=der[:name_at],
-        name_at=name_at,
-        before_key=der[name_at + 20 : key_at],
-        key_at=key_at,
-        before_serial=der[key_at + 20 : serial_at],
-        serial_at=serial_at,
-        serial_end=serial_end,
-        before_nonce=der[serial_end:nonce_at],
-        nonce_at=nonce_at,
+    extensions_der = explicit(2, sequence(extension)) if nonce_octets else b""
+    der = sequence(sequence(sequence(sequence(cert_id_der)), extensions_der))
+    before_cert_id, _, after_cert_id = der.partition(cert_id_der)
+    before_name, _, rest = cert_id_der.partition(name)
+    before_key, _, rest = rest.partition(key)
+    before_serial = rest.removesuffix(serial)
+    before_nonce = after_cert_id[: len(after_cert_id) - nonce_octets]
+    # A serial number that begins otherwise is zero, negative, or perhaps not minimal.
+    pattern = b"".join(
+        (
+            re.escape(before_cert_id),
+            b"(%b(.{20})" % re.escape(before_name),
+            b"%b(.{20})" % re.escape(before_key),
+            b"%b([\x01-\x7f].{%d}))" % (re.escape(before_serial), serial_octets - 1),
+            b"%b(.{%d})" % (re.escape(before_nonce), nonce_octets),
+        )
     )
-    return der[:_LENGTHS_END], shape
+    return der[:_LENGTHS_END], pattern
 
 
-_USUAL = dict(_shape(serial, nonce) for serial in range(1, 21) for nonce in (0, 8, 16, 20, 32, 64))
+_USUAL = dict(_usual_form(serial, nonce) for serial in range(1, 21) for nonce in (0, 8, 16, 20, 32, 64))
+# Of those, the ones that have come: compiling all of them would take a tenth of a second.
+_compiled: dict[bytes, re.Pattern[bytes]] = {}
 
 
 def read_usual_request(der: bytes) -> OCSPRequest | None:
-    """Return what ``parse_request`` returns, at a third of its cost, or None: then that has to say it.
+    """Return what ``parse_request`` returns, and its CertID's DER, at a third of the cost.
 
-    Without a nonce such a request is what ``encode_request`` writes for what it asks.
+    None: then ``parse_request`` has to say it.  Without a nonce such a request is what ``encode_request``
+    writes for what it asks.
     """
-    shape = _USUAL.get(der[:_LENGTHS_END])
-    if shape is None:
+    lengths = der[:_LENGTHS_END]
+    form = _compiled.get(lengths)
+    if form is None:
+        pattern = _USUAL.get(lengths)
+        if pattern is None:
+            return None
+        form = _compiled[lengths] = re.compile(pattern, re.DOTALL)
+    match = form.fullmatch(der)
+    if match is None:
         return None
-    (octets, before_name, name_at, before_key, key_at) = shape[:5]
-    (before_serial, serial_at, serial_end, before_nonce, nonce_at) = shape[5:]
-    if (
-        len(der) != octets
-        or der[:name_at] != before_name
-        or der[name_at + 20 : key_at] != before_key
-        or der[key_at + 20 : serial_at] != before_serial
-        or der[serial_end:nonce_at] != before_nonce
-        # Zero, negative, or perhaps not minimal.
-        or not 0 < der[serial_at] < 0x80
-    ):
-        return None
-    cert_id = CertID(SHA1, der[name_at : name_at + 20], der[key_at : key_at + 20], der[serial_at:serial_end])
-    return OCSPRequest((cert_id,), der[nonce_at:] or None)
+    cert_id_der, name_hash, key_hash, serial, nonce = match.groups()
+    return OCSPRequest((CertID(SHA1, name_hash, key_hash, serial),), nonce or None, False, None, cert_id_der)
 
 
 # --- everything else -----------------------------------------------------------------------------------

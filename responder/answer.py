@@ -47,7 +47,7 @@ from typing import NamedTuple, Protocol
 
 from certstatus import clock
 from certstatus.cert_id import SHA1, CertID, encode_cert_id
-from certstatus.changes import fingerprint
+from certstatus.changes import Fingerprinter
 from certstatus.counters import Provision
 from certstatus.errors import (
     MALFORMED_REQUEST,
@@ -76,7 +76,7 @@ from responder.asker import Asker, Askers
 from responder.cache import GenerationCache
 from responder.keys import SignerSet
 from responder.nonce_budget import NonceBudget
-from responder.signing import SigningDesk, is_fast
+from responder.signing import SigningDesk
 from responder.standing import Follows, ServedIssuer, Standing
 from responder.status import Found, Moment, Status, look_up, say, watched
 from responder.terms import TermsOfIssuers, issuer_of
@@ -91,6 +91,8 @@ _JITTER = 0.1
 IGNORE_NONCE = "ignore"
 _MEMO_MESSAGE_MAX = 4096
 _SEEN_MAX = 16_384
+# The kinds of an answer about one certificate: one object for all of them, and plain numbers to reckon with.
+_KINDS_OF_ONE = tuple([(int(kind),) for kind in Provision])
 _RETRY_AFTER_S = {
     "stale": 5,
     "stale_foreign_crl": 300,
@@ -167,7 +169,7 @@ class AnswerPath:
         self._follower = follower
         self._askers = askers
         self._desk = desk
-        self._index_key = index_key
+        self._fingerprint = Fingerprinter(index_key)
         self._now_ms = now_ms
         # Swapped on reload.
         self.signers = signers
@@ -268,7 +270,7 @@ class AnswerPath:
             query = self._read(request_der, standing)
             issuer_id = query.issuer_id
             row = self._entitled_row(asker, issuer_id, standing, now_s)
-            if not query.request.cacheable and not self._nonces.take(
+            if not query.cacheable and not self._nonces.take(
                 asker.verifier_id, self.limits.nonce_signatures_per_s, monotonic_s
             ):
                 # What is given in place of an answer of its own must not be known by these octets.
@@ -352,9 +354,10 @@ class AnswerPath:
             request = parse_request(request_der, self.limits.certificates_max)
         issuer_id = issuer_of(request, standing.access).issuer.issuer_id
         # Only now: a CertID by a hash function that is not served cannot be written, and has no issuer.
-        if request.cacheable and not is_usual:
+        cacheable = request.cacheable
+        if cacheable and not is_usual:
             key = shared_key(request)
-        return Query(key, request, issuer_id)
+        return Query(key, request, issuer_id, cacheable)
 
     def _entitled_row(self, asker: Asker, issuer_id: int, standing: Standing, now_s: int) -> int:
         row = asker.rows.get(issuer_id)
@@ -393,14 +396,14 @@ class AnswerPath:
             raise NonceBudgetSpent("more nonces and signed requests than one verifier may send")
         self._note("nonce_ignored")
         request = query.request._replace(nonce=None, signed=False)
-        return Query(shared_key(request), request, query.issuer_id)
+        return Query(shared_key(request), request, query.issuer_id, cacheable=True)
 
     def _is_still_true(self, answer: Answer, standing: Standing) -> bool:
         """Say whether what *answer* says still holds under *standing*, and mark it so."""
         view = standing.view
         if answer.era == standing.era:
             overlay = view.overlay
-            for watched_key in answer.watched:
+            for watched_key in watched(answer.served, answer.found, answer.certificates):
                 later = overlay.get(watched_key)
                 if later is not None and later[1] > answer.seq:
                     return False
@@ -424,9 +427,8 @@ class AnswerPath:
         Raises: Overloaded, SignerUnavailable, NotAuthoritative, StaleForeignCRL — none begins.
         """
         standing = self._follower.standing
-        key, request, issuer_id = query
-        fast = self._terms.of(request, issuer_id, self.signers, standing, now_s).fast
-        cacheable = request.cacheable
+        key, request, issuer_id, cacheable = query
+        fast = self._terms.of(request, issuer_id, self.signers, standing, now_s).signer.is_fast
         if cacheable:
             flight = self._flights.get(key)
             # One that has looked up already may be joined only if nothing has changed since.
@@ -524,7 +526,7 @@ class AnswerPath:
             for flight in flights:
                 try:
                     draft = flight.draft = self._draft(flight.query, standing, now_s)
-                    if is_fast(draft.signer):
+                    if draft.signer.is_fast:
                         drafts.append((flight, draft))
                     else:
                         slow.append(flight)
@@ -543,7 +545,7 @@ class AnswerPath:
 
     def _draft(self, query: Query, standing: Standing, now_s: int) -> Answer:
         """Look everything up and write what is to be signed; called while *standing* is settled."""
-        _, request, issuer_id = query
+        _, request, issuer_id, _ = query
         cert_ids = request.cert_ids
         terms = self._terms.of(request, issuer_id, self.signers, standing, now_s)
         served, moment, view = terms.served, terms.moment, standing.view
@@ -556,23 +558,24 @@ class AnswerPath:
         # Nearly every request asks about one; where it is written out for one, it costs 6 µs less in all.
         if len(cert_ids) == 1:
             cert_id = cert_ids[0]
-            certificate = fingerprint(cert_id.serial, self._index_key)
+            certificate = self._fingerprint(cert_id.serial)
             row = look_up(view, served, certificate)
             certificates, found = (certificate,), (row,)
             status = say(served, cert_id.serial, row, moment)
-            statuses, kinds = (status,), (status.kind,)
+            statuses, kinds = (status,), _KINDS_OF_ONE[status.kind]
             status_der, _, validity_s, expires_s, extensions, never_issued = status
             is_plain_good = status_der is GOOD_DER and not extensions and not served.issuer.both_hashes
         else:
-            certificates = tuple([fingerprint(cert_id.serial, self._index_key) for cert_id in cert_ids])
+            certificates = tuple([self._fingerprint(cert_id.serial) for cert_id in cert_ids])
             found = tuple([look_up(view, served, certificate) for certificate in certificates])
             statuses, kinds, validity_s, expires_s, never_issued = _say_all(served, cert_ids, found, moment)
             is_plain_good = False
-        next_update_s = min(known_s + validity_s, terms.until_s)
+        next_update_s = terms.good_until_s if is_plain_good else min(known_s + validity_s, terms.until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        if is_plain_good and next_update_s == terms.good_until_s:
-            draft.tbs = terms.good(encode_cert_id(*cert_ids[0]), request.nonce)
+        if is_plain_good:
+            cert_id_der = request.cert_id_der or encode_cert_id(*cert_ids[0])
+            draft.tbs = terms.good(cert_id_der, request.nonce)
         else:
             singles_der = _singles(
                 request, served, statuses, encode_updates(terms.this_update_s, next_update_s)
@@ -583,7 +586,6 @@ class AnswerPath:
         draft.served, draft.signer, draft.issuer_id = served, terms.signer, issuer_id
         draft.seq, draft.mark, draft.era = standing.seq, standing.mark, standing.era
         draft.certificates, draft.found, draft.kinds = certificates, found, kinds
-        draft.watched = watched(served, found, certificates)
         # RFC 9919 names producedAt in one place and thisUpdate in another; this is the later of the two.
         draft.last_modified_s, draft.next_update_s = moment.produced_at_s, next_update_s
         draft.expires_s = expires_s = min(next_update_s, expires_s)
@@ -608,7 +610,7 @@ class AnswerPath:
         self._note("signed")
         draft.signed(signature, standing)
         # It may have been asked when more certificates were allowed than are now.
-        if query.request.cacheable and len(draft.certificates) <= self.limits.certificates_max:
+        if query.cacheable and len(draft.certificates) <= self.limits.certificates_max:
             self._answers.put(query.key, draft, draft.size + key_bytes(query.key))
         return True
 

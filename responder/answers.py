@@ -18,9 +18,8 @@ from responder.standing import ServedIssuer, Standing
 from responder.status import Found
 
 _ANSWER_BYTES = 900
-# What an answer keeps for each further certificate, and for each place watched.
+# What an answer keeps for each further certificate.
 _CERTIFICATE_BYTES = 600
-_WATCHED_BYTES = 64
 # What its key keeps for each algorithm that is preferred, and for the two tuples around them.
 _PREFERRED_BYTES = 120
 
@@ -29,11 +28,13 @@ Key = bytes | tuple[bytes, tuple[PreferredAlgorithm, ...]]
 
 
 class Query(NamedTuple):
-    """A request that has been read: by what it is known again, and what it asks of whom."""
+    """A request that has been read: by what it is known again, what it asks of whom, and whether its answer
+    may be others' as well."""
 
     key: Key
     request: OCSPRequest
     issuer_id: int
+    cacheable: bool
 
 
 def shared_key(request: OCSPRequest) -> Key:
@@ -59,7 +60,6 @@ class Answer:
 
     served, certificates     what was looked up
     found                    what was found there
-    watched                  where a later change may have made it untrue
     seq, mark, era           of the standing under which it was last so
     issuer_id, kinds         where it is counted: one column for every certificate asked about
     signer, tbs              who is to sign what; tbs is let go once that is done
@@ -90,7 +90,6 @@ class Answer:
         "start",
         "tag_end",
         "tbs",
-        "watched",
     )
 
     served: ServedIssuer
@@ -101,7 +100,6 @@ class Answer:
     era: int
     certificates: tuple[bytes, ...]
     found: tuple[Found, ...]
-    watched: tuple[tuple[int, bytes], ...]
     kinds: tuple[int, ...]
     issuer_id: int
     last_modified_s: int
@@ -129,8 +127,7 @@ class Answer:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        further = _CERTIFICATE_BYTES * (len(self.certificates) - 1)
-        return len(self.own_der) + _ANSWER_BYTES + further + _WATCHED_BYTES * (len(self.watched) - 1)
+        return len(self.own_der) + _ANSWER_BYTES + _CERTIFICATE_BYTES * (len(self.certificates) - 1)
 
 
 class Flight:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 
 from certstatus import clock
 from certstatus.errors import Overloaded
-from certstatus.pkcs11_key import TokenECKey
 from responder.answers import Flight
 from responder.keys import Signer
 from responder.signing_threads import SigningThreads
@@ -28,12 +27,6 @@ log = logging.getLogger(__name__)
 
 # Certificates that are flown for at a time: some 1.5 ms; more only where one flight asks about more.
 LOT = 32
-_FAST = "p256"
-
-
-def is_fast(signer: Signer) -> bool:
-    """Say whether *signer* signs within some tens of microseconds; a key in a token never does."""
-    return signer.key_algorithm == _FAST and not isinstance(signer.key, TokenECKey)
 
 
 class SigningDesk:

@@ -12,8 +12,8 @@ Act arts. 14, 33.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
-from itertools import repeat
 from typing import NamedTuple
 
 from certstatus import clock, oid
@@ -71,11 +71,16 @@ class Status(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When and out of what is said: POSIX seconds, and the standing it was looked up in."""
+    """When and out of what is said of one issuer's certificates: POSIX seconds, and the standing.
+
+    goods   by last day (``not_after_day``): what was said of a good one of which nothing more is known, and
+            is said of every other that ends on that day
+    """
 
     now_s: int
     produced_at_s: int
     standing: Standing
+    goods: dict[int, Status]
 
 
 def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
@@ -100,14 +105,14 @@ def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
 
 def watched(
     served: ServedIssuer, found: tuple[Found, ...], fingerprints: tuple[bytes, ...]
-) -> tuple[tuple[int, bytes], ...]:
-    """Return the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
-    pairs = tuple(zip(repeat(served.issuer.issuer_id), fingerprints))
-    if served.says_never_issued:
-        for item, fingerprint in zip(found, fingerprints, strict=True):
-            if isinstance(item, Absent):
-                pairs += tuple(zip(served.siblings, repeat(fingerprint)))
-    return pairs
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
+    own = served.issuer.issuer_id
+    for item, fingerprint in zip(found, fingerprints, strict=True):
+        yield own, fingerprint
+        if served.says_never_issued and isinstance(item, Absent):
+            for sibling in served.siblings:
+                yield sibling, fingerprint
 
 
 def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> Status:
@@ -117,6 +122,11 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
     """
     if isinstance(found, Absent):
         return _say_absent(served, serial, found)
+    is_plain_good = found.state == GOOD and not found.certificate_sha256
+    if is_plain_good:
+        said = moment.goods.get(found.not_after_day)
+        if said is not None:
+            return said
     issuer = served.issuer
     has_end = found.not_after_day != _NO_DAY or issuer.issued_list == "complete"
     if found.state == GOOD and not has_end:
@@ -144,7 +154,10 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
         value_der = sequence(_SHA256_DER, octet_string(found.certificate_sha256))
         extensions += (encode_extension(oid.CERT_HASH, value_der),)
     if found.state == GOOD:
-        return Status(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
+        status = Status(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
+        if is_plain_good:
+            moment.goods[found.not_after_day] = status
+        return status
     is_held = found.state == HELD
     if issuer.invalidity_date and found.invalidity_s and not is_held:
         date_der = generalized_time(found.invalidity_s)

@@ -15,7 +15,6 @@ from certstatus.errors import NotAuthoritative, SignerUnavailable, StaleForeignC
 from certstatus.ocsp_request import OCSPRequest
 from certstatus.ocsp_response import GOOD_DER, ResponseDataFrame, encode_response_start, encode_updates
 from responder.keys import Signer, SignerSet
-from responder.signing import is_fast
 from responder.standing import Access, ServedIssuer, Standing
 from responder.status import Moment
 
@@ -25,7 +24,6 @@ _FOR_EVER_S = 1 << 62
 class Terms(NamedTuple):
     """What all answers share that one signer gives for one issuer out of one standing within one second.
 
-    fast            whether its key signs in the event loop
     until_s         POSIX second beyond which none of them may be valid
     start_der       how each ResponseData begins
     good_until_s    nextUpdate of a plain ``good``, POSIX seconds
@@ -35,7 +33,6 @@ class Terms(NamedTuple):
     signers: SignerSet
     served: ServedIssuer
     signer: Signer
-    fast: bool
     moment: Moment
     this_update_s: int
     until_s: int
@@ -114,8 +111,7 @@ def _make(
         signers=signers,
         served=served,
         signer=signer,
-        fast=is_fast(signer),
-        moment=Moment(now_s, produced_at_s, standing),
+        moment=Moment(now_s, produced_at_s, standing, {}),
         this_update_s=this_update_s,
         until_s=until_s,
         start_der=start_der,

@@ -86,6 +86,15 @@ def test_the_fingerprint_depends_on_the_key() -> None:
     assert first != changes.fingerprint(b"\x01\x02", b"b" * 32)
 
 
+@given(st.lists(st.binary(max_size=64), min_size=2, max_size=4), st.binary(min_size=32, max_size=32))
+def test_a_fingerprinter_is_the_fingerprint_under_its_key(serials: list[bytes], index_key: bytes) -> None:
+    """One after another, each by itself."""
+    fingerprinter = changes.Fingerprinter(index_key)
+    assert [fingerprinter(serial) for serial in serials] == [
+        changes.fingerprint(serial, index_key) for serial in serials
+    ]
+
+
 def test_the_chain_is_a_plain_running_hash() -> None:
     """The chain starts at SHA-256(epoch) and takes each packed change in turn."""
     chain = changes.first_chain(b"e" * 16)

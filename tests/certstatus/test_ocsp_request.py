@@ -880,7 +880,7 @@ def test_the_usual_request_is_read_the_short_way(serial_octets: int, nonce_octet
     der = _usual(b"\x5a" * serial_octets, b"\xa5" * nonce_octets)
     found = read_usual_request(der)
     assert found is not None
-    assert found == parse_request(der, 1)
+    assert found == _read_in_full(der)
     assert (encode_request(found.cert_ids) == der) is (nonce_octets == 0)
 
 
@@ -900,4 +900,10 @@ def test_the_short_way_never_says_anything_else(
         der[at % len(der)] = octet
     found = read_usual_request(bytes(der))
     if found is not None:
-        assert found == parse_request(bytes(der), 1)
+        assert found == _read_in_full(bytes(der))
+
+
+def _read_in_full(der: bytes) -> OCSPRequest:
+    """What the short way has to say, which reads off the CertID as well."""
+    request = parse_request(der, 1)
+    return request._replace(cert_id_der=encode_cert_id(*request.cert_ids[0]))
