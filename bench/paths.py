@@ -6,6 +6,9 @@ Whole installations (registered access, everything counted) and their yardsticks
 by round, each until its processor is full: servers on processor 0, everything else on processor 1.  A
 figure is CPU time of the server's processes per request; a ratio belongs to one round, and the median of
 the rounds counts.  The first round warms up and is left out.  Wall time is never used.
+
+A station at which something fails costs its own rows alone: the others are measured, written and printed,
+and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.legs import PER_S_SIGNED, Bench
@@ -57,6 +62,28 @@ def measure_station(station: Station, scene: Scene, rounds: int, warm: int = 1) 
                     row.add(measured)
             say(f"{station.name}, round {number} of {rounds}: {time.monotonic() - began_s:.0f} s")
     return [row.row() for row in rows], legs.response_bytes
+
+
+def measure(
+    stations: Sequence[Station], scene: Scene, rounds: int, warm: int
+) -> tuple[list[Row], list[int], list[str]]:
+    """Measure one station after the other; what fails is said, and left out.
+
+    Returns: the rows, how many bytes an answer had at each station, and the names of those left out.
+    """
+    measured: list[Row] = []
+    sizes: list[int] = []
+    failed: list[str] = []
+    for station in stations:
+        try:
+            found, size = measure_station(station, scene, rounds, warm)
+        except Exception:
+            traceback.print_exc()
+            failed.append(station.name)
+        else:
+            measured += found
+            sizes.append(size)
+    return measured, sizes, failed
 
 
 def least_busy(row: Row) -> float:
@@ -104,8 +131,6 @@ def main() -> None:
             setattr(arguments, name, value)
     processors = Processors.available()
     os.sched_setaffinity(0, {processors.others})
-    rows: list[Row] = []
-    sizes: list[int] = []
     with tempfile.TemporaryDirectory(prefix="certstatus-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -113,18 +138,21 @@ def main() -> None:
         # Each certificate is asked about once, also in the round that warms up.
         others = bench.enough(PER_S_SIGNED, FEW) * (arguments.rounds + 1)
         scene = Scene(bench, processors, arguments.certificates, others)
-        for station in stations:
-            found, size = measure_station(station, scene, arguments.rounds, 0 if arguments.quick else 1)
-            rows += found
-            sizes.append(size)
+        rows, sizes, failed = measure(stations, scene, arguments.rounds, 0 if arguments.quick else 1)
+    if not rows:
+        sys.exit("nothing was measured")
     record = Results(what("python -m bench.paths " + " ".join(sys.argv[1:]), sizes[0]), tuple(rows))
     if not arguments.quick or arguments.out:
-        out = arguments.out or Path("bench/results") / f"paths-{record.what.commit}.json"
+        # Under a name that is no table's when it has not all rows.
+        kind = "part-of-paths" if failed else "paths"
+        out = arguments.out or Path("bench/results") / f"{kind}-{record.what.commit}.json"
         write_results(record, out)
         say(f"record: {out}")
     print(as_markdown(rows))
     if idle := [row.name for row in rows if least_busy(row) < _BUSY_ENOUGH]:
         print("\nnot at saturation, so each answer may have cost a wake-up more:", *idle, sep="\n  ")
+    if failed:
+        sys.exit("not measured: " + ", ".join(failed))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,15 @@ from bench.cpu_time import children, cpu_ns
 from bench.generator import Load, Requests, read_said, write_requests
 from bench.legs import Bench, PullsLeg, Replaced, SignatureLeg
 from bench.measure import Measured, Timing, run, wait_for_sent
-from bench.paths import measure_station
+from bench.paths import measure, measure_station
 from bench.plain_aiohttp import PlainAiohttp
 from bench.questions import WrongAnswer
+from bench.rows import RowPlan
 from bench.server import ask
 from bench.signature_speed import signature_us
-from bench.stations import Scene
+from bench.stations import Legs, Scene
 from bench.subject import Processors
-from bench.table import chosen
+from bench.table import Station, chosen
 from bench.tally import Count, NotCounted, Tally, check_counted
 from bench.tls_files import make_tls_files
 from certstatus.counters import CounterFile, Provision
@@ -223,6 +224,37 @@ def test_a_row_is_really_measured(tmp_path: Path, processors: Processors) -> Non
     assert len(row.rounds) == 1
     assert 1 < row.subject_us.median < 1000
     assert row.ratio.median == pytest.approx(row.subject_us.median / row.yardstick_us.median, rel=0.01)
+
+
+def test_a_station_that_fails_costs_no_other_rows(
+    tmp_path: Path, processors: Processors, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured before and after it is there, and it is named."""
+
+    class Constant:
+        def take(self) -> Measured:
+            return Measured(10.0, 1.0, 5.0)
+
+    @contextmanager
+    def open_quietly(_: Scene) -> Iterator[Legs]:
+        yield Legs(ours=Constant(), theirs=Constant())
+
+    @contextmanager
+    def open_in_vain(_: Scene) -> Iterator[Legs]:
+        raise ConnectionError("no such server")
+        yield Legs()
+
+    plan = RowPlan("a path", 1, "another", "ours", {"theirs": 1.0})
+    stations = [
+        Station("first", open_quietly, (plan,)),
+        Station("second", open_in_vain, (plan,)),
+        Station("third", open_quietly, (plan,)),
+    ]
+    bench = Bench(tmp_path, processors.others, Timing(0.05, 0.1))
+    rows, sizes, failed = measure(stations, Scene(bench, processors, 1000, 1000), 2, 0)
+    assert [row.ratio.median for row in rows] == [1.0, 1.0]
+    assert (len(sizes), failed) == (2, ["second"])
+    assert "no such server" in capsys.readouterr().err
 
 
 @dataclass
