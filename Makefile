@@ -107,7 +107,7 @@ FAULT_RESULTS ?= var/fault-runs.jsonl
 .PHONY: fault-runs
 fault-runs: $(VENV)/dev.stamp ## many seeded runs of faults (RUNS=200 SECONDS=20), then the table of what was seen
 	@scripts/debian cc gcc
-	@$(BIN)/python tests/faults/fault_runs.py --runs $(RUNS) --seconds $(SECONDS) \
+	@PYTHONPATH=tests/certstatus $(BIN)/python tests/faults/fault_runs.py --runs $(RUNS) --seconds $(SECONDS) \
 	    --results $(FAULT_RESULTS) $(ARGS)
 	@$(BIN)/python tests/faults/fault_table.py $(FAULT_RESULTS) > tests/faults/RESULTS.md
 endif

@@ -40,7 +40,6 @@ from bench.population import Generated
 from bench.prepared import Form, Preparer
 from bench.under_load import what, write_record
 from certstatus import clock
-from certstatus.changes import fingerprint
 from certstatus.counters import Provision
 from certstatus.crl_catalogue import Catalogue
 from certstatus.entitlements import KINDS, Entitlements, Verifier, parse_network
@@ -48,7 +47,7 @@ from certstatus.errors import CertStatusError
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer
 from certstatus.key_kinds import generate_key
-from certstatus.ocsp_request import parse_request
+from certstatus.ocsp_request import read_usual_request
 from certstatus.snapshot_writer import IssuerHead, new_snapshot
 from responder.answer import AnswerPath, How, Limits
 from responder.answers import Answer, Flight, Query
@@ -258,8 +257,9 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     # The first signs, the second is met in the second cache and kept under its octets.
     for _ in range(3):
         setting.ask(der, keep)
-    asker, request = peer.asker, parse_request(der, 20)
+    asker, request = peer.asker, read_usual_request(der)
     assert asker is not None
+    assert request is not None
     served = standing.access.by_id[_ISSUER_ID]
     row = askers.row(asker, _ISSUER_ID, standing, now_s)
     assert row is not None
@@ -284,7 +284,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
     assert repeated() is not None
     us = watch.us
     fresh = us(lambda: standing.is_fresh(now_ms, monotonic_s))
-    found = us(lambda: look_up(standing.view, served, fingerprint(serial, _INDEX_KEY)))
+    found = us(lambda: look_up(standing.view, served, path._fingerprint(serial)))
     drafted, counted = us(lambda: path._draft(query, standing, now_s)), us(count)
     return {
         "fresh?": fresh,
@@ -292,7 +292,7 @@ def steps(setting: Setting, watch: Stopwatch) -> dict[str, float]:
         "entitled?": us(lambda: askers.row(asker, _ISSUER_ID, standing, now_s)),
         "seen verbatim?": us(repeated),
         "known?": us(lambda: path._known(der, standing, now_s)),
-        "parse": us(lambda: parse_request(der, 20)),
+        "parse": us(lambda: read_usual_request(der)),
         "which issuer": us(lambda: issuer_of(request, standing.access)),
         # So large a budget that a clock standing still never spends it.
         "own signature?": us(lambda: budget.take(_VERIFIER_ID, _FOR_EVER, monotonic_s)),

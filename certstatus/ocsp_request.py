@@ -80,7 +80,8 @@ class OCSPRequest(NamedTuple):
     signed      whether it carried a signature (of correct form, not verified)
     preferred   what an answer may be signed with, in the client's order, each once; None if it named
                 nothing, empty if it named only what no answer is signed with
-    cert_id_der what ``encode_cert_id`` writes for its one CertID, where it was read off; else empty
+    cert_id_der what ``encode_cert_id`` writes for its one CertID, where it was read off; else empty, so
+                requests that ask the same may differ in it
     """
 
     cert_ids: tuple[CertID, ...]
@@ -111,7 +112,7 @@ def parse_request(request_der: bytes, certificates_max: int) -> OCSPRequest:
     Raises:  MalformedRequest (DERError for syntax) — not one DER OCSPRequest to the last octet,
              empty request list, unknown critical extension, nonce out of bounds.
              TooManyCertificates — more than certificates_max; the rest is not read.
-    Cost:    about 2.7 µs for one certificate without extensions, 10 headers; 2.2 µs more with a nonce.
+    Cost:    about 2.7 µs for one certificate without extensions, 10 headers; 2.8 µs more with a nonce.
     Source:  RFC 6960 §4.1.1, §4.1.2.
     """
     pos, end = expect_last(request_der, 0, len(request_der), SEQUENCE)
@@ -181,24 +182,25 @@ def _usual_form(serial_octets: int, nonce_octets: int) -> tuple[bytes, bytes]:
 
 
 _USUAL = dict(_usual_form(serial, nonce) for serial in range(1, 21) for nonce in (0, 8, 16, 20, 32, 64))
-# Of those, the ones that have come: compiling all of them would take a tenth of a second.
+# Of those, the ones that have come: all of them would cost every command that starts 10 ms.
 _compiled: dict[bytes, re.Pattern[bytes]] = {}
 
 
 def read_usual_request(der: bytes) -> OCSPRequest | None:
-    """Return what ``parse_request`` returns, and its CertID's DER, at a third of the cost.
+    """Return what ``parse_request`` returns, and its CertID's DER.
 
     None: then ``parse_request`` has to say it.  Without a nonce such a request is what ``encode_request``
     writes for what it asks.
+    Cost:    1.1 µs, with or without a nonce, against 2.5 and 5.3.
     """
     lengths = der[:_LENGTHS_END]
-    form = _compiled.get(lengths)
-    if form is None:
-        pattern = _USUAL.get(lengths)
-        if pattern is None:
+    pattern = _compiled.get(lengths)
+    if pattern is None:
+        text = _USUAL.get(lengths)
+        if text is None:
             return None
-        form = _compiled[lengths] = re.compile(pattern, re.DOTALL)
-    match = form.fullmatch(der)
+        pattern = _compiled[lengths] = re.compile(text, re.DOTALL)
+    match = pattern.fullmatch(der)
     if match is None:
         return None
     cert_id_der, name_hash, key_hash, serial, nonce = match.groups()

@@ -14,12 +14,15 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from certstatus.errors import ConfigError
 from certstatus.feed_keys import WRONG_TYPE
 
+# What calls raise when the server is away; that of a whole cluster is no RedisError.
+VALKEY_AWAY = (redis.RedisError, RedisClusterException)
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
 
@@ -27,9 +30,10 @@ ANSWER_TIMEOUT_S = 5.0
 def connect(url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis:
     """Return a client for *url*; nothing is sent yet for a single server.
 
-    Calls on it raise ``redis.RedisError`` when the server is away.  No call is retried behind
-    the caller's back: an append that was lost must be found out, not repeated.
-    Raises: ConfigError — a URL of no known form.
+    Calls on it raise one of ``VALKEY_AWAY`` when the server is away; ``redis.RedisError`` in other modules'
+    docstrings means these.  No call is retried behind the caller's back: an append that was lost must be
+    found out, not repeated.
+    Raises: ConfigError — a URL of no known form; VALKEY_AWAY — a cluster, which is asked at once, is away.
     """
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_TIMEOUT_S,

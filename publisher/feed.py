@@ -35,6 +35,7 @@ from certstatus.errors import CertStatusError, FeedError
 from certstatus.feed_keys import MEMBERS, PAGES, RAISE, WRONG_TYPE, FeedKeys
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
 from certstatus.status_file import write_status
+from certstatus.valkey import VALKEY_AWAY
 from issuance.lease_watch import LeaseWatch
 from issuance.store import CRL_CATALOGUE, BeatBasis, PackedChange, Publication, Store, WorkerLease
 from issuance.waiting import Mark
@@ -462,7 +463,7 @@ class Feed:
         try:
             self.step()
             return ""
-        except redis.RedisError as exc:
+        except VALKEY_AWAY as exc:
             return self._failed("no_valkey", exc)
         except CertStatusError as exc:
             return self._failed("failing", exc)
@@ -495,7 +496,7 @@ class Feed:
         assert self._keys is not None
         try:
             return bool(self._valkey.delete(self._keys.arrivals()))
-        except redis.RedisError:
+        except VALKEY_AWAY:
             # The next beat finds out, and says so.
             return False
 

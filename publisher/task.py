@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import redis
-
 from certstatus import clock
 from certstatus.errors import CertStatusError
+from certstatus.valkey import VALKEY_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class Task:
             return False
         try:
             word = self._work()
-        except redis.RedisError as exc:
+        except VALKEY_AWAY as exc:
             self._fail(f"{type(exc).__name__}: {exc}", VALKEY_PAUSE_S_MAX)
             return False
         except (CertStatusError, OSError) as exc:

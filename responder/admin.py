@@ -21,7 +21,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -34,7 +33,7 @@ from certstatus.errors import CertStatusError
 from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public
-from certstatus.valkey import connect
+from certstatus.valkey import VALKEY_AWAY, connect
 from responder.catalogue_pages import CataloguePages
 from responder.keys import HostKeys
 from responder.metrics import RunCollector
@@ -150,7 +149,7 @@ class Admin:
                 tuple(read_issuers(self._client, newest)),
                 tuple(entry for scope in catalogue.scopes for entry in scope.entries),
             )
-        except redis.RedisError as exc:
+        except VALKEY_AWAY as exc:
             return Published(before.beat, before.issuers, before.crls, f"Valkey: {exc}")
         except CertStatusError as exc:
             return Published(before.beat, before.issuers, before.crls, str(exc))

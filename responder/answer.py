@@ -91,7 +91,7 @@ _JITTER = 0.1
 IGNORE_NONCE = "ignore"
 _MEMO_MESSAGE_MAX = 4096
 _SEEN_MAX = 16_384
-# The kinds of an answer about one certificate: one object for all of them, and plain numbers to reckon with.
+# By kind, the kinds of an answer about one certificate: one object for all of them, of plain numbers.
 _KINDS_OF_ONE = tuple([(int(kind),) for kind in Provision])
 _RETRY_AFTER_S = {
     "stale": 5,
@@ -564,16 +564,17 @@ class AnswerPath:
             status = say(served, cert_id.serial, row, moment)
             statuses, kinds = (status,), _KINDS_OF_ONE[status.kind]
             status_der, _, validity_s, expires_s, extensions, never_issued = status
-            is_plain_good = status_der is GOOD_DER and not extensions and not served.issuer.both_hashes
+            fits_frame = status_der is GOOD_DER and not extensions and not served.issuer.both_hashes
         else:
             certificates = tuple([self._fingerprint(cert_id.serial) for cert_id in cert_ids])
             found = tuple([look_up(view, served, certificate) for certificate in certificates])
             statuses, kinds, validity_s, expires_s, never_issued = _say_all(served, cert_ids, found, moment)
-            is_plain_good = False
-        next_update_s = terms.good_until_s if is_plain_good else min(known_s + validity_s, terms.until_s)
+            fits_frame = False
+        # Whatever is good is so for the same time (``status``), which the frame's nextUpdate goes by.
+        next_update_s = terms.good_until_s if fits_frame else min(known_s + validity_s, terms.until_s)
         if next_update_s <= now_s:
             raise SignerUnavailable(f"issuer {issuer_id}: no answer can be valid beyond {next_update_s}")
-        if is_plain_good:
+        if fits_frame:
             cert_id_der = request.cert_id_der or encode_cert_id(*cert_ids[0])
             draft.tbs = terms.good(cert_id_der, request.nonce)
         else:

@@ -44,7 +44,7 @@ from certstatus.crl_chunks import (
 )
 from certstatus.errors import CertStatusError, FeedError, FolderBusy
 from certstatus.feed_keys import FeedKeys
-from certstatus.valkey import read_values
+from certstatus.valkey import VALKEY_AWAY, read_values
 from responder.catalogue_pages import CataloguePages
 from responder.checked_mark import identity
 from responder.fetch_order import in_order
@@ -439,7 +439,7 @@ class FetchThread(threading.Thread):
             try:
                 more = self.fetcher.step()
                 self.fetcher.note(self.fetcher.trouble)
-            except (redis.RedisError, CertStatusError, OSError) as exc:
+            except (*VALKEY_AWAY, CertStatusError, OSError) as exc:
                 self.fetcher.note(f"{type(exc).__name__}: {exc}")
             except Exception as exc:
                 log.exception("CRL files")

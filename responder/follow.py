@@ -27,7 +27,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from certstatus import clock
@@ -40,7 +39,7 @@ from certstatus.feed_keys import BEAT_FIELD, FeedKeys, epoch_key
 from certstatus.index import Entry, Snapshot, View
 from certstatus.issuer_table import Issuer, read_issuer_table
 from certstatus.leases import WorkerAck, read_seen
-from certstatus.valkey import connect
+from certstatus.valkey import VALKEY_AWAY, connect
 from responder.feed_state import Believed, FeedState
 from responder.fetch_snapshot import load_snapshot
 from responder.follow_crls import NOTHING_SHOWN, CRLFollower, ShownCRLs, WantedCRLs
@@ -175,7 +174,7 @@ class Follower(threading.Thread):
                 self._tail()
                 pause_s = _PAUSE_FIRST_S
                 continue
-            except (redis.RedisError, OSError) as exc:
+            except (*VALKEY_AWAY, OSError) as exc:
                 # Valkey away, or no room for a snapshot: what is believed stays so until it is stale.
                 self.trouble = f"{type(exc).__name__}: {exc}"
             except CertStatusError as exc:
@@ -200,7 +199,7 @@ class Follower(threading.Thread):
         farewell = self._ack("", self.standing.seq)
         try:
             self._client.set(self._keys.ack(worker.host, worker.slot), farewell.encode())
-        except (redis.RedisError, OSError) as exc:
+        except (*VALKEY_AWAY, OSError) as exc:
             self.trouble = f"no farewell: {exc}"
         self._client.close()
 

@@ -27,7 +27,7 @@ from certstatus.crl_pack import ArchiveMark
 from certstatus.errors import CertStatusError
 from certstatus.feed_keys import FeedKeys
 from certstatus.issuer_table import Issuer
-from certstatus.valkey import connect
+from certstatus.valkey import VALKEY_AWAY, connect
 from responder.catalogue_pages import CataloguePages, ReadCatalogue
 from responder.crl_fragments import NOTHING_LISTED, ListedScopes, list_scopes
 from responder.held_crls import HasFile, HeldCRLs, HeldScope
@@ -116,7 +116,7 @@ class CRLFollower(threading.Thread):
                     self.trouble = ""
                     again_s = LOOK_S if awaited else None
                     continue
-                except (redis.RedisError, CertStatusError, OSError) as exc:
+                except (*VALKEY_AWAY, CertStatusError, OSError) as exc:
                     self.trouble = f"CRL catalogue: {exc}"
                 except Exception as exc:
                     # A bug here must not be the last catalogue.
@@ -143,7 +143,7 @@ class CRLFollower(threading.Thread):
             try:
                 read = self._pages.read(client, wanted.keys, wanted.pointer)
                 self._read = wanted.epoch, wanted.pointer, read
-            except (redis.RedisError, CertStatusError) as exc:
+            except (*VALKEY_AWAY, CertStatusError) as exc:
                 trouble = exc
         awaited = False
         if self._read is not None and self._read[0] == wanted.epoch:

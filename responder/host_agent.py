@@ -25,7 +25,7 @@ from certstatus.issuer_table import Issuer
 from certstatus.private_valkey import valkey_url
 from certstatus.publisher_key import load_ed25519_public
 from certstatus.status_file import write_status
-from certstatus.valkey import connect
+from certstatus.valkey import VALKEY_AWAY, connect
 from responder.certificate_renewal import CertificateRenewal, IssuerStanding
 from responder.counter_drain import CounterDrain, DrainStatus
 from responder.crl_folder import crl_folder, fetches_crls
@@ -116,7 +116,7 @@ class HostAgent:
                 for name in self._keys.remove_expired(now_s):
                     log.info("key %s removed: expired a day ago", name)
             self._note(self._with_unfit())
-        except redis.RedisError as exc:
+        except VALKEY_AWAY as exc:
             self._note(f"Valkey: {exc}")
         except CertStatusError as exc:
             # A key file that is unfit, say: counters are drained all the same.

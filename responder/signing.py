@@ -1,10 +1,10 @@
 """The signing desk: fast keys sign a lot at a time in the event loop, slow keys on threads.
 
-Knows: a fast key (P-256, about 25 µs) signs in the event loop, for what waits in a queue, so many
+Knows: a fast key (``Signer.is_fast``) signs in the event loop, for what waits in a queue, so many
 at a time: one look at the clock and one hold of the follower's lock serve a lot, and each step
 finds the processor's nearest caches full of itself (17 µs of 80 less a request).  Each turn of
 the loop has a budget, so that reading, hot answers and the follower never wait behind a flood of
-cold ones.  A slow key (RSA 340 µs, P-384 170 µs) signs on a few threads, where OpenSSL works
+cold ones.  A slow key signs on a few threads, where OpenSSL works
 without the interpreter's lock (measured: two threads sign twice as much).  Both queues share one
 bound.
 Does not know: what is signed.

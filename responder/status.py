@@ -4,7 +4,8 @@ Knows: the issuer's policy, and in which cases it must not be followed.  A numbe
 issued only where complete lists vouch for it, those of every key of the name: certificates of a
 statutory service, of an issuer without such a list, and what the key signed beside the register
 (its own certificate, responders') are never said to be revoked because nobody issued them.
-Does not know: requests, caches, signatures; how long before nextUpdate an answer is given.
+Also: what it said of good certificates in this second (``Moment.goods``).
+Does not know: requests, kept answers, signatures; how long before nextUpdate an answer is given.
 Source: RFC 6960 §2.2 (statuses, extended definition), §2.7, §4.4.2 (CRL references), §4.4.4
 (archive cutoff), §4.4.5 (invalidity date), §4.4.8; RFC 5280 §5.3; Common PKI (CertHash);
 Act arts. 14, 33.
@@ -12,8 +13,8 @@ Act arts. 14, 33.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
+from itertools import repeat
 from typing import NamedTuple
 
 from certstatus import clock, oid
@@ -86,7 +87,7 @@ class Moment(NamedTuple):
 def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
     """Return what the index holds of a certificate.
 
-    Cost:  2-3 µs; as much again for each other key of the name, where `revoked` may mean never issued.
+    Cost:  1.3 µs; as much again for each other key of the name, where `revoked` may mean never issued.
     """
     issuer = served.issuer
     row = view.look_up(issuer.issuer_id, fingerprint)
@@ -105,25 +106,26 @@ def look_up(view: View, served: ServedIssuer, fingerprint: bytes) -> Found:
 
 def watched(
     served: ServedIssuer, found: tuple[Found, ...], fingerprints: tuple[bytes, ...]
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
-    own = served.issuer.issuer_id
-    for item, fingerprint in zip(found, fingerprints, strict=True):
-        yield own, fingerprint
-        if served.says_never_issued and isinstance(item, Absent):
-            for sibling in served.siblings:
-                yield sibling, fingerprint
+) -> list[tuple[int, bytes]]:
+    """Return the (issuer_id, fingerprint) pairs a change to any of which may change what is said."""
+    pairs = list(zip(repeat(served.issuer.issuer_id), fingerprints))
+    if served.says_never_issued:
+        for item, fingerprint in zip(found, fingerprints, strict=True):
+            if isinstance(item, Absent):
+                pairs += zip(served.siblings, repeat(fingerprint))
+    return pairs
 
 
 def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> Status:
     """Return what is said of the certificate with the number *serial*, of which *found* was found.
 
+    Of a good one of which nothing more is known, *moment* remembers it for all that end on the same day.
     Raises: NotAuthoritative — the policy is to say nothing of it.
     """
     if isinstance(found, Absent):
         return _say_absent(served, serial, found)
-    is_plain_good = found.state == GOOD and not found.certificate_sha256
-    if is_plain_good:
+    is_common = found.state == GOOD and not found.certificate_sha256
+    if is_common:
         said = moment.goods.get(found.not_after_day)
         if said is not None:
             return said
@@ -155,7 +157,7 @@ def say(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> St
         extensions += (encode_extension(oid.CERT_HASH, value_der),)
     if found.state == GOOD:
         status = Status(GOOD_DER, Provision.GOOD, issuer.validity_good_s, until_s, extensions)
-        if is_plain_good:
+        if is_common:
             moment.goods[found.not_after_day] = status
         return status
     is_held = found.state == HELD

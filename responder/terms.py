@@ -3,7 +3,7 @@
 Who signs, as of when it was known, until when it may be valid, and all octets of an answer that
 do not depend on the certificate.  Made once a second for each issuer, and looked up by each answer.
 Knows: how a signer is chosen, and which span an issuer's statuses have.
-Does not know: what is said of a certificate (``status``), caches, signatures.
+Does not know: what is said of a certificate (``status``), kept answers, signatures.
 Source: RFC 6960 §4.2.2.2 (delegates), §4.4.7.2 (choice of the algorithm).
 """
 

