@@ -37,13 +37,13 @@ _PERCENT, _SLASH = b"%/"
 
 # Possessive throughout: a request that does not match fails in one pass, however it was made up.
 _REQUEST_LINE = re.compile(rb"(?:GET /ocsp/([0-9A-Za-z+/=%\-_.~]++)|POST /ocsp/?+) HTTP/1\.([01])\r\n")
-# A whole head of what clients usually send, in any order; every client that was recorded
-# (``bench/real_clients.toml``) is among them.  A User-Agent that nobody has sent before then costs no more
-# than another.  ``(?(n)(?!)...)``: not again, if group n has matched.
+# A whole head of what clients and proxies usually send, in any order; every client that was recorded
+# (``bench/real_clients.toml``) is among them.  A User-Agent or X-Forwarded-For that nobody has sent before
+# then costs no more than another.  ``(?(n)(?!)...)``: not again, if group n has matched.
 _USUAL_HEAD = re.compile(
     rb"""
     (?:GET[ ]/ocsp/([0-9A-Za-z+/=%\-_.~]++) | POST[ ]/ocsp/?+) [ ]HTTP/1\.([01])\r\n
-    (?:(?: Accept(?:-[A-Za-z]++)?:[ ][\x20-\x7e]*+
+    (?:(?: (?:Accept(?:-[A-Za-z]++)? | X-[0-9A-Za-z\-]++):[ ][\x20-\x7e]*+
          | Connection:[ ](?:[Kk]eep-[Aa]live | ([Cc]lose))
          | (?(4)(?!) | (Host:[ ][0-9A-Za-z.\-_:]++))
          | (?(5)(?!) | (User-Agent:[ ][\x20-\x7e]*+))

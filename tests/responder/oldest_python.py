@@ -20,7 +20,7 @@ _LINES = (
     *(b"Content-Type: application/ocsp-request", b"Content-type: application/ocsp-request"),
     *(b"Content-Type: a", b"Content-Length: 3", b"Content-Length: 0", b"Content-Length:"),
     *(b"Connection: close", b"Connection: keep-alive", b"Connection:", b"Connection", b"X: y", b"Cookie: a"),
-    *(b"", b" folded"),
+    *(b"", b" folded", b"X-Request-ID: 7", b"X-: 7", b"X-Y"),
 )
 
 

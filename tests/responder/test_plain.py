@@ -214,7 +214,7 @@ _USUAL_LINES = [
     *[b"Host: ocsp.example:80", b"User-Agent: a/1 (b; c)", b"User-Agent: ", b"Accept: */*"],
     *[b"Accept-Encoding: gzip, br", b"Content-Type: application/ocsp-request", b"Content-Length: 3"],
     *[b"Content-type: application/ocsp-request", b"Content-Length: 0", b"Content-Length: 1234567890"],
-    *[b"Connection: keep-alive", b"Connection: Close"],
+    *[b"Connection: keep-alive", b"Connection: Close", b"X-Forwarded-For: 192.0.2.7"],
 ]
 
 
