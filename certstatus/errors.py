@@ -261,6 +261,10 @@ class StoreAway(StoreError):
     exit_code = EXIT_TEMPORARY
 
 
+class CommitUnknown(StoreAway):
+    """The database went away while it was to commit: what was to be recorded is, or is not."""
+
+
 class FencedOff(StoreError):
     """Another publisher has taken over since; what this one writes is refused."""
 

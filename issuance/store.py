@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from certstatus import clock
 from certstatus.beat import Pointer
 from certstatus.changes import TIME_MAX_S, first_chain
-from certstatus.errors import StoreAway, StoreError
+from certstatus.errors import CommitUnknown, StoreAway, StoreError
 from certstatus.leases import LEASE_SLACK_MS, WorkerAck
 from issuance import (
     crl_register,
@@ -254,7 +254,8 @@ class Store:
 
         *now*: POSIX ms or a clock such as ``clock.now_ms``, read once the lock is held.  Keep it
         short: <= 50 ms under the lock, longer jobs go in pieces (``Act.is_full``).
-        Raises: StoreError — the database cannot be reached or refuses.
+        Raises: StoreError — the database cannot be reached or refuses; CommitUnknown — it went away while
+                it was to commit.
         """
         with self._locked() as (connection, row):
             act = Act(connection, row.seq, _store_time_ms(now, row.time_ms), row.chain)
@@ -353,7 +354,15 @@ class Store:
             taken = begun if self.is_sqlite else time.monotonic()
             yield connection, row
             # The commit itself is under the lock, so it is made here and measured with the rest.
-            connection.commit()
+            try:
+                connection.commit()
+            except sa.exc.DBAPIError as exc:
+                if exc.connection_invalidated:
+                    raise CommitUnknown(
+                        "the store's database went away during the commit, and whether it is recorded shows"
+                        f" when that is back: {str(exc.orig).strip()}"
+                    ) from exc
+                raise
             self._note_times(taken - asked, time.monotonic() - taken)
         if self._sqlite_path is not None:
             database.checkpoint_sqlite(self.engine, self._sqlite_path, _WAL_BYTES_MAX)

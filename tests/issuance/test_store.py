@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from certstatus import clock
 from certstatus.beat import Pointer
 from certstatus.changes import ChangeKind, first_chain, next_chain, unpack_change
 from certstatus.errors import (
+    CommitUnknown,
     FencedOff,
     IllegalTransition,
     LeaseHeld,
@@ -90,6 +92,37 @@ def test_a_refused_act_leaves_nothing(store: Store) -> None:
         interrupted()
     assert store.state() == before
     assert list(store.issued_rows(1, before.seq)) == []
+
+
+def test_a_commit_that_nobody_knows_the_end_of_is_no_refusal(new_postgres: Callable[[str], str]) -> None:
+    """The session ends within its commit: said so; the next act finds out, and is not held up."""
+    with Store.create(new_postgres("commit_unknown"), START_MS) as store:
+        add_issuer(store)
+        with store.engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+                    " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+                )
+            )
+            connection.execute(
+                sa.text(
+                    "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON change DEFERRABLE INITIALLY DEFERRED"
+                    " FOR EACH ROW EXECUTE FUNCTION die()"
+                )
+            )
+        before = store.state()
+        with (
+            pytest.raises(CommitUnknown, match="during the commit, and whether it is recorded shows when"),
+            store.writing(START_MS + 1) as act,
+        ):
+            record_issued(act, 1)
+        with store.engine.begin() as connection:
+            connection.execute(sa.text("DROP TRIGGER die ON change"))
+        assert store.state() == before
+        with store.writing(START_MS + 2) as act:
+            record_issued(act, 1)
+        assert store.state().seq == before.seq + 1
 
 
 def test_time_does_not_go_back_with_the_clock(store: Store) -> None:
