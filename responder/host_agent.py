@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,25 @@ def _certificate_status(item: IssuerStanding) -> dict[str, Any]:
     }
 
 
+def _caught_signals(numbers: Iterable[signal.Signals]) -> int:
+    """Return a descriptor from which the numbers of these signals can be read, once they have come.
+
+    So no round is interrupted half-way.  Were they blocked and waited for, one that came amid a round would
+    be taken by a thread that a numerical library has started on being imported, and end the process.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    for number in numbers:
+        signal.signal(number, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    return reading
+
+
 def main(config_path: Path) -> int:
     """Run until SIGTERM or SIGINT; SIGHUP reads the key files again."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s agent %(levelname)s %(message)s"
     )
-    # Blocked and waited for, so that no round is ever interrupted half-way.
-    numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    signals = _caught_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     try:
         settings = config.load_config(config_path)
         client = connect(valkey_url(settings), VALKEY_ANSWER_S)
@@ -211,10 +223,10 @@ def main(config_path: Path) -> int:
             agent.files.start()
         while True:
             agent.round()
-            caught = signal.sigtimedwait(numbers, agent.period_s)
-            if caught is None:
+            if not select.select([signals], [], [], agent.period_s)[0]:
                 continue
-            if caught.si_signo != signal.SIGHUP:
+            # Each signal is the octet of its number.
+            if set(os.read(signals, 4096)) - {signal.SIGHUP}:
                 break
             agent.reload()
         if agent.files is not None:
