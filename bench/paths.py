@@ -143,8 +143,8 @@ def main() -> None:
         sys.exit("nothing was measured")
     record = Results(what("python -m bench.paths " + " ".join(sys.argv[1:]), sizes[0]), tuple(rows))
     if not arguments.quick or arguments.out:
-        # Under a name that is no table's when it has not all rows.
-        kind = "part-of-paths" if failed else "paths"
+        # By default under a name that is no table's when it has not all rows.
+        kind = "part-of-paths" if failed or arguments.only else "paths"
         out = arguments.out or Path("bench/results") / f"{kind}-{record.what.commit}.json"
         write_results(record, out)
         say(f"record: {out}")

@@ -404,11 +404,11 @@ class Supervisor:
         """Give a descriptor that becomes readable at each signal, which ``_signals`` then lists."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         before = {
             number: signal.signal(number, lambda caught, _frame: self._signals.append(caught))
             for number in numbers
         }
-        woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         try:
             yield reading
         finally:

@@ -52,7 +52,7 @@ def connect(url: str, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> redis.Redis
             options.pop("retry")
             nodes = [ClusterNode(*_host_and_port(item)) for item in rest.split(",")]  # type: ignore[no-untyped-call]
             # A cluster client offers the same calls; all our keys share one hash tag.
-            cluster: Any = RedisCluster(startup_nodes=nodes, **options)
+            cluster: Any = RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
             return cluster  # type: ignore[no-any-return]
         if scheme == "valkey":
             url = f"redis://{rest}"

@@ -73,9 +73,10 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
+    # Before the handlers: between the two a signal would be neither heard nor end anything.
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
 
     def wait() -> None:
         # The writing end lives as long as this thread waits for it.

@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -484,12 +485,10 @@ class _SnapshotLoad(threading.Thread):
         self._epoch = epoch
 
     def run(self) -> None:
-        client = connect(self._place.url)
         folder = self._place.index_folder
         try:
-            self.snapshot = load_snapshot(client, self._keys, self._epoch, self.pointer, folder)
+            with closing(connect(self._place.url)) as client:
+                self.snapshot = load_snapshot(client, self._keys, self._epoch, self.pointer, folder)
         except Exception as exc:
             # Of whatever kind: what was there serves on, and it is tried again after a pause.
             self.error = exc
-        finally:
-            client.close()

@@ -102,7 +102,7 @@ class CRLFollower(threading.Thread):
 
     def run(self) -> None:
         """Show what is wanted until stopped; nothing that is wrong with it ends this thread."""
-        client = connect(self._url)
+        client: redis.Redis | None = None
         done: WantedCRLs | None = None
         again_s: float | None = None
         pause_s = _AGAIN_FIRST_S
@@ -112,6 +112,8 @@ class CRLFollower(threading.Thread):
                     pause_s = _AGAIN_FIRST_S
                 done = wanted
                 try:
+                    # In here, because a cluster is asked at once, and may be away.
+                    client = client or connect(self._url)
                     awaited = self._bring(client, wanted)
                     self.trouble = ""
                     again_s = LOOK_S if awaited else None
@@ -124,7 +126,8 @@ class CRLFollower(threading.Thread):
                 again_s = pause_s
                 pause_s = min(pause_s * 2, LOOK_S)
         finally:
-            client.close()
+            if client is not None:
+                client.close()
 
     def _next(self, done: WantedCRLs | None, again_s: float | None) -> WantedCRLs | None:
         """Wait for something to do: what is wanted now, None for the end."""

@@ -203,9 +203,10 @@ def _caught_signals(numbers: Iterable[signal.Signals]) -> int:
     be taken by a thread that a numerical library has started on being imported, and end the process.
     """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # Before the handlers: between the two a signal would be neither heard nor end anything.
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in numbers:
         signal.signal(number, lambda _number, _frame: None)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     return reading
 
 
