@@ -28,6 +28,8 @@ SCRIPT = Path(__file__).with_name("generator.lua")
 LIBRARY = Path(__file__).with_name("generator.c")
 _LENGTH = struct.Struct("<I")
 _COUNTER_BYTES = 4096
+# How long it may take to end, and how often it is told.
+_INTERRUPT_S, _INTERRUPTS_MAX = 2.0, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +144,24 @@ class Load:
     def stop(self) -> Said:
         """Stop wrk.
 
-        Raises: RuntimeError — it failed, or came to the end of requests that were to be sent once.
+        Raises: RuntimeError — it failed, does not end, or came to the end of requests that were to be sent
+                once.
         """
-        self._process.send_signal(signal.SIGINT)
-        text, _ = self._process.communicate()
-        self.said = read_said(text)
+        self.said = read_said(self._interrupt())
         if not self._requests.again and self.sent() > self._requests.count:
             raise RuntimeError(f"{self.sent()} requests were sent, only {self._requests.count} prepared")
         return self.said
+
+    def _interrupt(self) -> str:
+        """Return what wrk says when it is interrupted."""
+        for _ in range(_INTERRUPTS_MAX):
+            self._process.send_signal(signal.SIGINT)
+            try:
+                return self._process.communicate(timeout=_INTERRUPT_S)[0]
+            except subprocess.TimeoutExpired:
+                # One that comes before it has begun to sleep does not end its sleep.
+                continue
+        raise RuntimeError("wrk does not end")
 
 
 def read_said(text: str) -> Said:
