@@ -28,7 +28,7 @@ AGE_MAX_S = 60
 AHEAD_MAX_S = 5
 
 
-def wait_until(holds: Callable[[], object], time_s: float = 5.0) -> None:
+def wait_until(holds: Callable[[], object], time_s: float = 20.0) -> None:
     """Wait until *holds*; fail if it never does."""
     until = time.monotonic() + time_s
     while not holds():
