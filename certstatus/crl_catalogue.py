@@ -251,6 +251,9 @@ def read_page(body: bytes, sha256: str) -> tuple[CatalogueScope, ...]:
         raise FeedError(f"page {sha256:.16} of the CRL catalogue differs from its hash")
     try:
         content = json.loads(body)
+        if b"\\u" in body:
+            # Half of a surrogate pair is no character, and could not be written again.
+            json.dumps(content, ensure_ascii=False).encode()
         if content["format"] != FORMAT:
             raise FeedError(f"CRL catalogue page format {content['format']!r}, this version reads {FORMAT}")
         return tuple(_scope(content["issuer_id"], item) for item in content["scopes"])

@@ -191,6 +191,7 @@ def test_a_page_is_believed_by_its_hash_alone() -> None:
         page.replace(b'"size":1', b'"length":1'),
         page.replace(b'"changed":3', b'"changed":"3"'),
         page.replace(b"00000/8.delta", b"00001/8.delta"),
+        page.replace(b'"title":"', b'"title":"\\ud800'),
         b"[]",
         b"{",
     ):
