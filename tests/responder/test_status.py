@@ -547,8 +547,6 @@ def test_a_twin_that_was_asked_for_is_not_repeated(lab: Lab) -> None:
 
 # --- caches ------------------------------------------------------------------------------------------
 
-# --- what is remembered ------------------------------------------------------------------------------
-
 POLICIES = st.fixed_dictionaries(
     {},
     optional={
